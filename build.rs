@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Makes the Rust face of the installed DPDK's headers, and names the DPDK libraries that the driver calls.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Every function of DPDK that the driver calls, by exact name.
+const FUNCTIONS: &[&str] = &[
+    "rte_bus_find_by_name",
+    "rte_dev_devargs",
+    "rte_dev_name",
+    "rte_devargs_add",
+    "rte_devargs_next",
+    "rte_devargs_parse",
+    "rte_devargs_reset",
+    "rte_eal_alarm_set",
+    "rte_eal_hotplug_add",
+    "rte_eal_hotplug_remove",
+    "rte_eal_process_type",
+    "rte_eth_dev_callback_register",
+    "rte_eth_dev_callback_unregister",
+    "rte_eth_dev_close",
+    "rte_eth_dev_get_name_by_port",
+    "rte_eth_dev_get_port_by_name",
+    "rte_eth_dev_owner_get",
+    "rte_eth_dev_stop",
+    "rte_eth_find_next",
+    "rte_eth_iterator_cleanup",
+    "rte_eth_iterator_init",
+    "rte_eth_iterator_next",
+    "rte_ether_unformat_addr",
+    "rte_hypervisor_get",
+    "rte_intr_callback_register",
+    "rte_intr_callback_unregister",
+    "rte_intr_fd_set",
+    "rte_intr_instance_alloc",
+    "rte_intr_instance_free",
+    "rte_intr_type_set",
+    "rte_kvargs_free",
+    "rte_kvargs_parse",
+    "rte_log",
+    "rte_log_can_log",
+    "rte_log_register_type_and_pick_level",
+    "rte_strerror",
+    "rte_thread_is_intr",
+    "rte_vdev_add_custom_scan",
+    "rte_version",
+];
+
+/// Types that no function above brings along: the private structs of `include/vdev_layout.h`.
+const TYPES: &[&str] = &["netvsc_vdev_driver_22_11", "netvsc_vdev_driver_26_07"];
+
+/// Constants of DPDK's headers.
+const CONSTANTS: &[&str] = &[
+    "NETVSC_VDEV_DEVICE_OFFSET_.*",
+    "RTE_ETH_ALL",
+    "RTE_ETH_DEV_NO_OWNER",
+    "RTE_ETH_NAME_MAX_LEN",
+    "RTE_LOG_.*",
+    "RTE_MAX_ETHPORTS",
+];
+
+/// Libraries that hold those functions. The linker drops what a DPDK release keeps elsewhere.
+const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vdev", "rte_eal"];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=include/vdev_layout.h");
+    println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
+
+    let flags = pkg_config(&["--cflags", "libdpdk"]);
+    let mut builder = bindgen::Builder::default()
+        .header_contents(
+            "dpdk.h",
+            "#include <rte_alarm.h>\n#include <rte_bus.h>\n#include <rte_bus_vdev.h>\n#include <rte_dev.h>\n\
+             #include <rte_devargs.h>\n#include <rte_eal.h>\n#include <rte_ethdev.h>\n#include <rte_ether.h>\n\
+             #include <rte_hypervisor.h>\n#include <rte_interrupts.h>\n#include <rte_kvargs.h>\n#include <rte_log.h>\n\
+             #include <rte_version.h>\n#include \"vdev_layout.h\"\n",
+        )
+        .clang_args(flags.split_whitespace())
+        .clang_arg("-Iinclude")
+        // Some calls are still marked experimental in 22.11; the mark is a compiler attribute only.
+        .clang_arg("-DALLOW_EXPERIMENTAL_API")
+        .prepend_enum_name(false)
+        .derive_default(true)
+        .generate_comments(false);
+    for function in FUNCTIONS {
+        builder = builder.allowlist_function(function);
+    }
+    for name in TYPES {
+        builder = builder.allowlist_type(name);
+    }
+    for constant in CONSTANTS {
+        builder = builder.allowlist_var(constant);
+    }
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    builder
+        .generate()
+        .expect("bindgen over DPDK's headers")
+        .write_to_file(out.join("dpdk.rs"))
+        .expect("write the bindings");
+
+    println!("cargo:rustc-link-search=native={}", pkg_config(&["--variable=libdir", "libdpdk"]));
+    for library in LIBRARIES {
+        println!("cargo:rustc-link-lib=dylib={library}");
+    }
+    // The log functions have a library of their own since 23.11.
+    if Command::new("pkg-config").args(["--atleast-version=23.11", "libdpdk"]).status().is_ok_and(|s| s.success()) {
+        println!("cargo:rustc-link-lib=dylib=rte_log");
+    }
+}
+
+fn pkg_config(arguments: &[&str]) -> String {
+    let output = Command::new("pkg-config").args(arguments).output().expect("run pkg-config");
+    assert!(
+        output.status.success(),
+        "DPDK is not installed (libdpdk-dev): {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    String::from_utf8(output.stdout).expect("pkg-config prints UTF-8").trim().to_owned()
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a driver of DPDK's vdev bus needs and distributions do not install.
+ *
+ * Since DPDK 22.11 the headers that describe a driver belong to DPDK's own build
+ * (installed only with enable_driver_sdk), so the structs are written down here, in
+ * both layouts there are:
+ *
+ *   _22_11   22.11 up to 26.03   the list links come first
+ *   _26_07   26.07 and later     the bus keeps the lists: driver and device come first
+ *
+ * 25.11, 26.03 and 26.07 share one soname, so one plugin can meet both; it asks
+ * rte_version() which of the two to hand to rte_vdev_register(). The names are ours:
+ * this header can be read beside DPDK's, and tests/layout.c compares the two.
+ *
+ * struct rte_device is left out on purpose. Where it begins is all one must know to
+ * use the accessors that librte_eal exports (rte_dev_name(), rte_dev_devargs(), ...).
+ */
+#ifndef VDEV_LAYOUT_H
+#define VDEV_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct rte_bus;
+struct rte_vdev_device;
+struct rte_vdev_driver;
+
+/* RTE_TAILQ_ENTRY(): lib/eal/include/rte_tailq.h, sys/queue.h. Zero until registered. */
+struct netvsc_list_links {
+	void *next;
+	void **previous;
+};
+
+/*
+ * The hooks: drivers/bus/vdev/bus_vdev_driver.h, 22.11.11 and 26.07.
+ * 0 is success, a negative errno a failure. 26.07 takes a positive result of probe as
+ * "not mine" and asks the next driver.
+ */
+typedef int netvsc_vdev_probe(struct rte_vdev_device *vdev);
+typedef int netvsc_vdev_remove(struct rte_vdev_device *vdev);
+typedef int netvsc_vdev_dma_map(struct rte_vdev_device *vdev, void *addr,
+				uint64_t iova, size_t len);
+typedef int netvsc_vdev_dma_unmap(struct rte_vdev_device *vdev, void *addr,
+				  uint64_t iova, size_t len);
+
+/*
+ * Bytes from a struct rte_vdev_device to the struct rte_device inside it:
+ * drivers/bus/vdev/bus_vdev_driver.h, 22.11.11 (after the list links) and 26.07
+ * (the only member).
+ */
+enum {
+	NETVSC_VDEV_DEVICE_OFFSET_22_11 = sizeof(struct netvsc_list_links),
+	NETVSC_VDEV_DEVICE_OFFSET_26_07 = 0,
+};
+
+/* struct rte_driver: lib/eal/include/dev_driver.h, 22.11.11. */
+struct netvsc_driver_22_11 {
+	struct netvsc_list_links next;
+	const char *name;
+	const char *alias;
+};
+
+/* struct rte_vdev_driver: drivers/bus/vdev/bus_vdev_driver.h, 22.11.11. */
+struct netvsc_vdev_driver_22_11 {
+	struct netvsc_list_links next;
+	struct netvsc_driver_22_11 driver;
+	netvsc_vdev_probe *probe;
+	netvsc_vdev_remove *remove;
+	netvsc_vdev_dma_map *dma_map;
+	netvsc_vdev_dma_unmap *dma_unmap;
+	uint32_t drv_flags;
+};
+
+/* struct rte_driver: lib/eal/include/dev_driver.h, 26.07. */
+struct netvsc_driver_26_07 {
+	struct netvsc_list_links next;
+	const char *name;
+	const char *alias;
+	const struct rte_bus *bus; /* filled in by rte_vdev_register() */
+};
+
+/* struct rte_vdev_driver: drivers/bus/vdev/bus_vdev_driver.h, 26.07. */
+struct netvsc_vdev_driver_26_07 {
+	struct netvsc_driver_26_07 driver;
+	netvsc_vdev_probe *probe;
+	netvsc_vdev_remove *remove;
+	netvsc_vdev_dma_map *dma_map;
+	netvsc_vdev_dma_unmap *dma_unmap;
+	uint32_t drv_flags;
+};
+
+/*
+ * Exported by librte_bus_vdev in version node INTERNAL, 22.11.11 and 26.07, and
+ * declared only in bus_vdev_driver.h. The driver must outlive its registration.
+ */
+void rte_vdev_register(struct rte_vdev_driver *driver);
+void rte_vdev_unregister(struct rte_vdev_driver *driver);
+
+/*
+ * The numbers, written out, so that neither a slip above nor a reader with other ideas
+ * of a C layout (bindgen) goes unnoticed. A 32-bit target has others.
+ */
+#ifdef __LP64__
+#define NETVSC_AT(type, member, offset) \
+	_Static_assert(offsetof(struct type, member) == (offset), #type "." #member)
+#define NETVSC_SIZE(type, size) \
+	_Static_assert(sizeof(struct type) == (size), #type)
+
+NETVSC_SIZE(netvsc_list_links, 16);
+
+_Static_assert(NETVSC_VDEV_DEVICE_OFFSET_22_11 == 16, "rte_vdev_device.device");
+_Static_assert(NETVSC_VDEV_DEVICE_OFFSET_26_07 == 0, "rte_vdev_device.device");
+
+NETVSC_AT(netvsc_driver_22_11, next, 0);
+NETVSC_AT(netvsc_driver_22_11, name, 16);
+NETVSC_AT(netvsc_driver_22_11, alias, 24);
+NETVSC_SIZE(netvsc_driver_22_11, 32);
+
+NETVSC_AT(netvsc_vdev_driver_22_11, next, 0);
+NETVSC_AT(netvsc_vdev_driver_22_11, driver, 16);
+NETVSC_AT(netvsc_vdev_driver_22_11, probe, 48);
+NETVSC_AT(netvsc_vdev_driver_22_11, remove, 56);
+NETVSC_AT(netvsc_vdev_driver_22_11, dma_map, 64);
+NETVSC_AT(netvsc_vdev_driver_22_11, dma_unmap, 72);
+NETVSC_AT(netvsc_vdev_driver_22_11, drv_flags, 80);
+NETVSC_SIZE(netvsc_vdev_driver_22_11, 88);
+
+NETVSC_AT(netvsc_driver_26_07, next, 0);
+NETVSC_AT(netvsc_driver_26_07, name, 16);
+NETVSC_AT(netvsc_driver_26_07, alias, 24);
+NETVSC_AT(netvsc_driver_26_07, bus, 32);
+NETVSC_SIZE(netvsc_driver_26_07, 40);
+
+NETVSC_AT(netvsc_vdev_driver_26_07, driver, 0);
+NETVSC_AT(netvsc_vdev_driver_26_07, probe, 40);
+NETVSC_AT(netvsc_vdev_driver_26_07, remove, 48);
+NETVSC_AT(netvsc_vdev_driver_26_07, dma_map, 56);
+NETVSC_AT(netvsc_vdev_driver_26_07, dma_unmap, 64);
+NETVSC_AT(netvsc_vdev_driver_26_07, drv_flags, 72);
+NETVSC_SIZE(netvsc_vdev_driver_26_07, 80);
+
+#undef NETVSC_AT
+#undef NETVSC_SIZE
+#endif /* __LP64__ */
+
+#endif /* VDEV_LAYOUT_H */

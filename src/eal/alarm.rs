@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! One-shot alarms, and the way to hold the interrupt thread still for a moment.
+//!
+//! All alarms and interrupt callbacks of a process run on its one EAL interrupt thread, one after another
+//! (`lib/eal/linux/eal_alarm.c`, `eal_interrupts.c`). Nothing here cancels an alarm: `rte_eal_alarm_cancel` waits for a
+//! running callback, which may wait for a lock that the canceller's caller holds.
+
+// UNSAFETY: hands callbacks to C and gets them back.
+#![expect(unsafe_code)]
+
+use std::ffi::c_void;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Errno, guard, sys};
+
+/// Calls `callback` once, on the EAL interrupt thread, after `delay` (rounded up to a microsecond at least).
+///
+/// # Errors
+/// When EAL has no memory or is not initialized.
+pub fn set(delay: Duration, callback: fn()) -> Result<(), Errno> {
+    arm(delay, run, callback as *mut c_void)
+}
+
+fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) -> Result<(), Errno> {
+    let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX).max(1);
+    // SAFETY: each thunk accepts the argument that its caller in this file passes with it.
+    let returned = unsafe { sys::rte_eal_alarm_set(micros, Some(thunk), argument) };
+    Errno::check(returned).map(|_| ())
+}
+
+/// The thunk of [`set`] and of `interrupt`: the user data is the `fn` to call.
+///
+/// # Safety
+/// `callback` is a `fn()` cast to a pointer.
+pub(super) unsafe extern "C" fn run(callback: *mut c_void) {
+    // SAFETY: a `fn()` by the caller's duty; function and data pointers have one size on every platform of DPDK.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, fn()>(callback) };
+    guard("callback on the interrupt thread", (), callback);
+}
+
+/// Tells whether this is the EAL interrupt thread.
+pub fn on_interrupt_thread() -> bool {
+    // SAFETY: no precondition.
+    unsafe { sys::rte_thread_is_intr() != 0 }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Called,
+    Parked,
+    Over,
+}
+
+#[derive(Debug)]
+struct Parking {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+impl Parking {
+    /// Moves on and tells where it stood before.
+    fn enter(&self, next: Phase) -> Phase {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *phase;
+        if before != Phase::Over {
+            *phase = next;
+        }
+        self.changed.notify_all();
+        before
+    }
+}
+
+/// Ends the parking, however the body ended.
+struct Release<'a>(&'a Parking);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Over);
+    }
+}
+
+/// Runs `body` while the interrupt thread stands still in an alarm of ours; `None`, without having run it, when that
+/// thread did not come within `patience`.
+///
+/// Closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the vdev list lock which our
+/// caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked that alarm is not running, so there is nothing
+/// to wait for; when the thread does not come, it is perhaps waiting for just that lock, and the caller must let go.
+/// Must not be called on the interrupt thread.
+pub fn with_interrupt_thread_parked<T>(patience: Duration, body: impl FnOnce() -> T) -> Option<T> {
+    let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
+    let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
+    if arm(Duration::ZERO, park, argument).is_err() {
+        // SAFETY: EAL did not take the alarm, so the reference that it was to own is still ours.
+        drop(unsafe { Arc::from_raw(argument.cast::<Parking>().cast_const()) });
+        return None;
+    }
+    let release = Release(&parking);
+    let deadline = Instant::now() + patience;
+    let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
+    while *phase == Phase::Called {
+        let left = deadline.checked_duration_since(Instant::now())?;
+        phase = parking.changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    drop(phase);
+    let result = body();
+    drop(release);
+    Some(result)
+}
+
+/// The thunk of [`with_interrupt_thread_parked`].
+///
+/// # Safety
+/// `parking` is a reference from [`Arc::into_raw`] that this call may take.
+unsafe extern "C" fn park(parking: *mut c_void) {
+    // SAFETY: from Arc::into_raw and given away, by the caller's duty; EAL calls an alarm once.
+    let parking = unsafe { Arc::from_raw(parking.cast::<Parking>().cast_const()) };
+    guard("parking the interrupt thread", (), || {
+        if parking.enter(Phase::Parked) == Phase::Over {
+            return;
+        }
+        let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        while *phase == Phase::Parked {
+            phase = parking.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+        }
+    });
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Ethernet ports, as DPDK numbers and names them.
+
+// UNSAFETY: calls DPDK with numbers and strings, and reads what it writes into places of ours.
+#![expect(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+use super::{Errno, guard, sys};
+use crate::link::PciAddr;
+
+/// Number of an Ethernet port. It may be given to another port as soon as its port is gone.
+pub type PortNumber = u16;
+
+/// Returns the number of the port with this name.
+pub fn find(name: &CStr) -> Option<PortNumber> {
+    let mut number = 0;
+    // SAFETY: a NUL-terminated string and a place for the number.
+    let returned = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut number) };
+    (returned == 0).then_some(number)
+}
+
+/// Names of all ports, whoever owns them.
+pub fn names() -> Vec<CString> {
+    let mut names = Vec::new();
+    let mut number: PortNumber = 0;
+    loop {
+        // SAFETY: takes any number.
+        let port = unsafe { sys::rte_eth_find_next(number) };
+        if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
+            return names;
+        }
+        let mut name: [c_char; sys::RTE_ETH_NAME_MAX_LEN as usize] = [0; _];
+        // SAFETY: a buffer of the size that rte_eth_dev_get_name_by_port asks for.
+        let returned = unsafe { sys::rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) };
+        if returned == 0 {
+            // SAFETY: NUL-terminated by the call above, as it succeeded.
+            names.extend(unsafe { super::copy_cstr(name.as_ptr()) });
+        }
+        number = port.saturating_add(1);
+    }
+}
+
+/// Who sits on a PCI function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupant {
+    /// No Ethernet port.
+    Nobody,
+    /// A port that nobody owns, which failsafe may take over.
+    Unowned,
+    /// A port that somebody owns, such as a failsafe port.
+    Owned,
+}
+
+/// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
+pub fn occupant(address: PciAddr) -> Occupant {
+    let Ok(device) = CString::new(format!("pci:{address}")) else { return Occupant::Nobody };
+    if !super::vdev::has_pci_bus() {
+        return Occupant::Nobody;
+    }
+    let mut iterator = sys::rte_dev_iterator::default();
+    // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
+    if unsafe { sys::rte_eth_iterator_init(&raw mut iterator, device.as_ptr()) } != 0 {
+        return Occupant::Nobody;
+    }
+    let mut occupant = Occupant::Nobody;
+    loop {
+        // SAFETY: initialized above; it frees what it holds when it returns RTE_MAX_ETHPORTS.
+        let port = unsafe { sys::rte_eth_iterator_next(&raw mut iterator) };
+        if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
+            return occupant;
+        }
+        occupant = Occupant::Unowned;
+        if is_owned(port) {
+            // SAFETY: initialized and not run to its end.
+            unsafe { sys::rte_eth_iterator_cleanup(&raw mut iterator) };
+            return Occupant::Owned;
+        }
+    }
+}
+
+fn is_owned(port: PortNumber) -> bool {
+    let mut owner = sys::rte_eth_dev_owner::default();
+    // SAFETY: a place for the owner; takes any port number.
+    let returned = unsafe { sys::rte_eth_dev_owner_get(port, &raw mut owner) };
+    returned == 0 && owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER)
+}
+
+/// Stops and closes a port, which is all that its owner may do with it.
+///
+/// # Errors
+/// What its driver returned. The port may be gone all the same: look for its name.
+pub fn stop_and_close(port: PortNumber) -> Result<(), Errno> {
+    // SAFETY: takes any port number; does nothing to a stopped port.
+    let stopped = unsafe { sys::rte_eth_dev_stop(port) };
+    // SAFETY: takes any port number.
+    let closed = unsafe { sys::rte_eth_dev_close(port) };
+    Errno::check(closed).and_then(|_| Errno::check(stopped)).map(|_| ())
+}
+
+/// Has `callback` called when any port is about to go (`RTE_ETH_EVENT_DESTROY`), on the thread that closes it and
+/// while the port still exists (`rte_eth_dev_release_port`).
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn on_destroy(callback: fn()) -> Result<(), Errno> {
+    // SAFETY: `destroyed` takes a `fn()` as its argument.
+    let returned = unsafe {
+        sys::rte_eth_dev_callback_register(ALL, sys::RTE_ETH_EVENT_DESTROY, Some(destroyed), callback as *mut c_void)
+    };
+    Errno::check(returned).map(|_| ())
+}
+
+/// Ends what [`on_destroy`] began.
+///
+/// # Errors
+/// `EAGAIN` while the callback is running.
+pub fn forget_destroy(callback: fn()) -> Result<(), Errno> {
+    // SAFETY: compares function and argument, calls nothing.
+    let returned = unsafe {
+        sys::rte_eth_dev_callback_unregister(ALL, sys::RTE_ETH_EVENT_DESTROY, Some(destroyed), callback as *mut c_void)
+    };
+    Errno::check(returned).map(|_| ())
+}
+
+const ALL: PortNumber = sys::RTE_ETH_ALL as PortNumber;
+
+/// The thunk of [`on_destroy`].
+///
+/// # Safety
+/// `callback` is a `fn()` cast to a pointer.
+unsafe extern "C" fn destroyed(
+    _: PortNumber,
+    _: sys::rte_eth_event_type,
+    callback: *mut c_void,
+    _: *mut c_void,
+) -> c_int {
+    // SAFETY: a `fn()` by the caller's duty.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, fn()>(callback) };
+    guard("port event", (), callback);
+    0
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The virtual device bus: devices made and removed by name, and the list of device arguments.
+
+// UNSAFETY: calls DPDK with strings, and reads the strings it returns.
+#![expect(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::ptr;
+
+use super::{Errno, sys};
+
+const BUS: &CStr = c"vdev";
+
+/// Makes the virtual device `name` with `arguments` (`rte_eal_hotplug_add`).
+///
+/// Exchanges messages with secondary processes, so it may take seconds. Returns success for a name already probed
+/// without making anything: ask `ethdev` first.
+///
+/// # Errors
+/// What the bus or the driver's probe returned.
+pub fn add(name: &CStr, arguments: &CStr) -> Result<(), Errno> {
+    // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
+    let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
+    Errno::check(returned).map(|_| ())
+}
+
+/// Removes the virtual device `name` (`rte_eal_hotplug_remove`).
+///
+/// # Errors
+/// When there is no such device, or its driver refuses.
+pub fn remove(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: two NUL-terminated strings that live during the call.
+    let returned = unsafe { sys::rte_eal_hotplug_remove(BUS.as_ptr(), name.as_ptr()) };
+    Errno::check(returned).map(|_| ())
+}
+
+/// Tells whether a registered driver would take a virtual device of this name.
+pub fn has_driver(name: &CStr) -> bool {
+    let mut parsed = sys::rte_devargs::default();
+    // SAFETY: a place that is zeroed, as rte_devargs_parse asks, and a NUL-terminated string.
+    let returned = unsafe { sys::rte_devargs_parse(&raw mut parsed, name.as_ptr()) };
+    // SAFETY: filled or left zeroed by the call above.
+    unsafe { sys::rte_devargs_reset(&raw mut parsed) };
+    returned == 0
+}
+
+/// Tells whether the PCI bus driver is there, without which no VF can be attached.
+pub fn has_pci_bus() -> bool {
+    // SAFETY: a NUL-terminated string.
+    let bus = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
+    !bus.is_null()
+}
+
+/// Names of all virtual devices that EAL holds arguments of, made or not.
+///
+/// The list has no lock (`lib/eal/common/eal_common_devargs.c`): as everything in DPDK that reads it, this relies on
+/// nobody hot-plugging by name at this very moment on another thread.
+pub fn names() -> Vec<CString> {
+    let mut names = Vec::new();
+    let mut current: *mut sys::rte_devargs = ptr::null_mut();
+    loop {
+        // SAFETY: null starts the walk; else the entry that the last call returned.
+        current = unsafe { sys::rte_devargs_next(BUS.as_ptr(), current) };
+        if current.is_null() {
+            return names;
+        }
+        // SAFETY: a live entry of EAL's list.
+        let name = unsafe { &raw const (*current).name };
+        // SAFETY: an array inside that entry, NUL-terminated by rte_devargs_parse.
+        names.extend(unsafe { super::copy_cstr(name.cast()) });
+    }
+}
+
+/// Adds arguments of a virtual device to EAL's list, as `--vdev` does. Meant for a custom-scan callback.
+///
+/// # Errors
+/// When no driver takes the name, or memory is short.
+pub fn add_arguments(device: &CStr) -> Result<(), Errno> {
+    // SAFETY: a NUL-terminated string, which EAL copies.
+    let returned = unsafe { sys::rte_devargs_add(sys::RTE_DEVTYPE_VIRTUAL, device.as_ptr()) };
+    Errno::check(returned).map(|_| ())
+}
+
+/// Has `scan` called whenever the bus looks for devices: at start, before memory exists, and again at every hot-plug
+/// of a virtual device, under a lock of the bus. It may add arguments, and must not hot-plug.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn add_custom_scan(scan: fn()) -> Result<(), Errno> {
+    let argument = scan as *mut std::ffi::c_void;
+    // SAFETY: `run` takes a `fn()` as its argument.
+    let returned = unsafe { sys::rte_vdev_add_custom_scan(Some(super::alarm::run), argument) };
+    Errno::check(returned).map(|_| ())
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! DPDK's `net_vdev_netvsc` driver: of each NetVSC netdevice and its SR-IOV VF one port that is fast when it can be and
+//! never dies.
+//!
+//! ```text
+//!   driver      the rte_vdev_driver object and its hooks: the only way in
+//!     manager   instances and ports: probe, remove, rescan
+//!       args    kvargs -> Args                                      pure
+//!       link    one netdevice, and the table of all                 pure
+//!       pairing which links become ports, whose VF is whose         pure
+//!       port    one port's life                                     pure but for its pipe
+//!         mailbox   the one-line pipe that failsafe reads
+//!       host    what Linux tells: rtnetlink, sysfs                  knows no DPDK
+//!       eal     what DPDK offers, as safe Rust                      knows no netdevices
+//! ```
+//! Arrows go down only. A link event wakes the interrupt thread, `manager` takes it in, `pairing` says whose VF came or
+//! went, `port` puts its PCI address into its `mailbox` or empties it, and failsafe finds there what is true.
+
+pub mod args;
+mod driver;
+pub mod eal;
+pub mod host;
+pub mod link;
+pub mod mailbox;
+mod manager;
+pub mod pairing;
+pub mod port;

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Instances and ports: probe, remove, rescan.
+//!
+//! Threads: probe and remove run on whichever thread hot-plugs, everything else on the EAL interrupt thread. They share
+//! one lock, under which DPDK is never entered; the interrupt thread only tries it and comes back later.
+//!
+//! ```text
+//!   rtnetlink event ──┐
+//!   tick, each second ├─> rescan: look (lock) ─> ask DPDK ─> act (lock) ─> make or close ports
+//!   kick, at once ────┘
+//! ```
+//! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe that ends,
+//! a rescan that found the lock taken.
+
+mod state;
+mod watch;
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+
+use crate::args::{self, Args, Fallback, Selector};
+use crate::eal::log::NOTICE;
+use crate::eal::{self, Errno, alarm, ethdev, kvargs, vdev};
+use crate::host;
+use crate::pairing::Miss;
+use crate::port::PortId;
+use state::{Answers, Chosen, Job, Questions, Recipe, State};
+
+/// Period of the safety net.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Delay of a kick. A port that is about to go is still there when we hear of it (`rte_eth_dev_release_port`).
+const KICK: Duration = Duration::from_millis(1);
+
+/// How often a VF is looked at that waits for its ibverbs device.
+const VERBS_POLL: Duration = Duration::from_millis(20);
+
+/// How long remove() waits for the interrupt thread before it leaves the closing of a port to that thread.
+const PARKING_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The only state that the driver keeps between two calls of DPDK.
+struct Manager {
+    state: Mutex<State>,
+    /// A kick is under way.
+    kicked: AtomicBool,
+    /// The automatic instance was offered to EAL.
+    offered: AtomicBool,
+}
+
+static MANAGER: Manager = Manager {
+    state: Mutex::new(State::new()),
+    kicked: AtomicBool::new(false),
+    offered: AtomicBool::new(false),
+};
+
+/// Why an instance is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Its arguments are refused.
+    #[error(transparent)]
+    Args(#[from] args::Error),
+    /// A PMD that it needs is missing.
+    #[error("{driver} is not in this build: load it with -d librte_{driver}.so, or link it into the application")]
+    NoDriver {
+        /// The PMD.
+        driver: &'static str,
+    },
+    /// The kernel does not tell its links.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// None of the links that it names can be taken; each was logged.
+    #[error("none of the interfaces named is taken")]
+    NoLink,
+}
+
+impl ProbeError {
+    /// Returns the positive errno that says this in C.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Args(_) => libc::EINVAL,
+            Self::NoDriver { .. } => libc::ENOTSUP,
+            Self::Host(error) => error.errno(),
+            Self::NoLink => libc::ENODEV,
+        }
+    }
+}
+
+/// Takes the state, also from a thread that died in a panic while it held it; all pairs are then looked at again.
+fn lock() -> MutexGuard<'static, State> {
+    MANAGER.state.lock().unwrap_or_else(|poisoned| recover(poisoned.into_inner()))
+}
+
+/// As [`lock`], but `None` when another thread holds it.
+fn try_lock() -> Option<MutexGuard<'static, State>> {
+    match MANAGER.state.try_lock() {
+        Ok(state) => Some(state),
+        Err(TryLockError::Poisoned(poisoned)) => Some(recover(poisoned.into_inner())),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+fn recover(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> {
+    MANAGER.state.clear_poison();
+    state.distrust();
+    state
+}
+
+/// Makes the instance `name` from its arguments, with a port for each link that it takes.
+///
+/// In a secondary process it does nothing: the primary owns the control plane.
+///
+/// # Errors
+/// [`ProbeError`]; nothing is half made then.
+pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
+    let label = name.to_string_lossy();
+    debug!("{label}: probed with {arguments:?}");
+    if eal::process() == eal::Process::Secondary {
+        return Ok(());
+    }
+    let pairs = kvargs::parse(arguments).ok_or_else(|| args::Error::Malformed(arguments.to_owned()))?;
+    let args = Args::parse(&pairs, kvargs::parse_mac)?;
+    if args.ignore {
+        info!("{label}: ignored, as asked");
+        return Ok(());
+    }
+    require_drivers(args.fallback)?;
+    if !vdev::has_pci_bus() {
+        warn!("{label}: the PCI bus driver is not in this build, so no VF can be attached: load librte_bus_pci.so");
+    }
+    let outcome = admit(name, &args);
+    watch();
+    for id in outcome? {
+        make(id);
+    }
+    // What came while the ports were being made.
+    kick(KICK);
+    Ok(())
+}
+
+fn require_drivers(fallback: Fallback) -> Result<(), ProbeError> {
+    let fallback = match fallback {
+        Fallback::Tap => (c"net_tap_vsc", "net_tap"),
+        Fallback::AfPacket => (c"net_af_packet_vsc", "net_af_packet"),
+    };
+    for (device, driver) in [(c"net_failsafe_vsc", "net_failsafe"), fallback] {
+        if !vdev::has_driver(device) {
+            return Err(ProbeError::NoDriver { driver });
+        }
+    }
+    Ok(())
+}
+
+/// Selects the links of an instance and begins their ports.
+fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
+    let label = name.to_string_lossy();
+    let (mut chosen, misses) = {
+        let mut state = lock();
+        state.listen()?;
+        state.select(args)
+    };
+    if !misses.is_empty() && chosen.is_empty() {
+        report(&misses, |selector, miss| error!("{label}: {selector}: {miss}"));
+        return Err(ProbeError::NoLink);
+    }
+    report(&misses, |selector, miss| warn!("{label}: {selector}: {miss}; going on with the others"));
+    let named = !args.selectors.is_empty();
+    chosen.retain(|link| named || is_free(&label, link));
+    if named {
+        chosen.iter().for_each(|link| warn_configured(&label, link));
+    }
+    if chosen.is_empty() {
+        info!("{label}: no NetVSC interface to take");
+    }
+    let missing: Vec<Selector> = misses.into_iter().map(|(selector, _)| selector).collect();
+    let names = ethdev::names();
+    Ok(lock().admit(name, args, &chosen, &missing, &names))
+}
+
+fn report(misses: &[(Selector, Miss)], say: impl Fn(&Selector, &Miss)) {
+    misses.iter().for_each(|(selector, miss)| say(selector, miss));
+}
+
+/// Tells whether a link that nobody named is without configuration of its own, and so free to take.
+fn is_free(instance: &str, link: &Chosen) -> bool {
+    match host::configuration(link.index) {
+        Ok(None) => true,
+        Ok(Some(configured)) => {
+            info!("{instance}: {} has {configured}, skipping", link.label);
+            false
+        }
+        Err(error) => {
+            warn!("{instance}: {}: {error}; skipping it, as it may be in use", link.label);
+            false
+        }
+    }
+}
+
+fn warn_configured(instance: &str, link: &Chosen) {
+    match host::configuration(link.index) {
+        Ok(None) => {}
+        Ok(Some(configured)) => {
+            warn!("{instance}: {} has {configured}; taking it, as it was named", link.label);
+        }
+        Err(error) => warn!("{instance}: {}: {error}; taking it, as it was named", link.label),
+    }
+}
+
+/// Removes the instance `name` and closes its ports. Does nothing for one that is unknown, such as an ignored one.
+///
+/// Waits for nothing that could be inside a hot-plug: it may run under the vdev list lock (`rte_vdev_uninit`).
+pub fn remove(name: &CStr) {
+    debug!("{}: removed", name.to_string_lossy());
+    let closing = lock().withdraw(name);
+    let left = closing.into_iter().filter(|&id| !close(id)).count();
+    watch();
+    if left > 0 {
+        kick(KICK);
+    }
+}
+
+/// Offers an automatic instance to EAL, once and unless the user named one. A custom-scan callback: runs at start,
+/// before memory exists, and at every hot-plug of a virtual device.
+pub fn scan() {
+    let ours = |name: &CString| [&b"net_vdev_netvsc"[..], b"eth_vdev_netvsc"].iter().any(|n| name.as_bytes().starts_with(n));
+    if eal::process() == eal::Process::Secondary || MANAGER.offered.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    if vdev::names().iter().any(ours) {
+        return;
+    }
+    if let Err(error) = vdev::add_arguments(c"net_vdev_netvsc") {
+        error!("cannot add an instance by itself: {error}; add --vdev=net_vdev_netvsc");
+    }
+}
+
+/// Makes a port that was begun, or notes why not.
+fn make(id: PortId) {
+    let Some(recipe) = lock().recipe(id) else { return };
+    let outcome = try_make(id, &recipe);
+    if outcome.is_ok() {
+        info!(target: NOTICE, "{}: made", recipe.label);
+        if ethdev::find(&recipe.fallback).is_none() {
+            error!("{}: {}", recipe.label, recipe.fallback_advice);
+        }
+    }
+    if lock().made(id, outcome, Instant::now()) {
+        close(id);
+    }
+}
+
+fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
+    if ethdev::find(&recipe.failsafe).is_some() {
+        return Err(Errno(libc::EEXIST));
+    }
+    if recipe.shell && vdev::names().contains(&recipe.failsafe) {
+        // From 26.07 on the device is on the bus but removed already, and this fails.
+        if let Err(error) = vdev::remove(&recipe.failsafe) {
+            debug!("{}: the shell of an earlier port is not removed: {error}", recipe.label);
+        }
+    }
+    if let Some(function) = recipe.function {
+        let occupant = ethdev::occupant(function);
+        lock().deliver_first(id, function, occupant);
+    }
+    let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
+    debug!("{}: making it with {devargs:?}", recipe.label);
+    vdev::add(&recipe.failsafe, devargs)?;
+    ethdev::find(&recipe.failsafe).map(|_| ()).ok_or(Errno(libc::ENODEV))
+}
+
+/// Closes the failsafe port of a port, which takes its fallback and its VF along and leaves its vdev: removing that one
+/// as well would free what `rte_eal_cleanup` is about to read (`vdev_cleanup` up to 26.03). Returns whether it is gone.
+fn close(id: PortId) -> bool {
+    let Some(recipe) = lock().recipe(id) else { return true };
+    let shut = || {
+        if let Some(Err(error)) = ethdev::find(&recipe.failsafe).map(ethdev::stop_and_close) {
+            debug!("{}: closing it: {error}", recipe.label);
+        }
+    };
+    // Without its fallback failsafe hot-plugs it again and again on the interrupt thread, and closing the port would
+    // wait there for a lock that our caller may hold.
+    if alarm::on_interrupt_thread() || ethdev::find(&recipe.fallback).is_some() {
+        shut();
+    } else if alarm::with_interrupt_thread_parked(PARKING_PATIENCE, shut).is_none() {
+        debug!("{}: left to the interrupt thread to close", recipe.label);
+        return false;
+    }
+    if ethdev::find(&recipe.failsafe).is_some() {
+        warn!("{}: its driver does not close it; trying again", recipe.label);
+        return false;
+    }
+    info!(target: NOTICE, "{}: closed", recipe.label);
+    lock().closed(id);
+    true
+}
+
+/// Has the interrupt thread rescan everything after `delay`, once for all who ask meanwhile. Callable from any thread.
+fn kick(delay: Duration) {
+    if !MANAGER.kicked.swap(true, Ordering::Relaxed) {
+        if let Err(error) = alarm::set(delay, kicked) {
+            MANAGER.kicked.store(false, Ordering::Relaxed);
+            error!("cannot set an alarm: {error}; the next tick makes up for it");
+        }
+    }
+}
+
+fn kicked() {
+    MANAGER.kicked.store(false, Ordering::Relaxed);
+    rescan(true);
+    watch_on();
+}
+
+/// Runs each second while there is something to watch.
+fn tick() {
+    // Set again before the work, so that no failure ends the safety net.
+    let over = try_lock().is_some_and(|mut state| state.is_idle() && state.stop_ticking());
+    if !over {
+        if let Err(error) = alarm::set(TICK, tick) {
+            error!("cannot set an alarm: {error}; link events still come");
+            if let Some(mut state) = try_lock() {
+                state.stop_ticking();
+            }
+        }
+    }
+    rescan(true);
+    watch_on();
+}
+
+/// Makes up, on the interrupt thread, for what [`watch`] could not do elsewhere.
+fn watch_on() {
+    match try_lock().map(|state| state.is_settled()) {
+        Some(true) => {}
+        Some(false) => watch(),
+        None => kick(KICK),
+    }
+}
+
+/// A port of anybody's is about to go: perhaps a failsafe port of ours, or a VF's.
+fn port_goes() {
+    kick(KICK);
+}
+
+/// Link events wait.
+fn link_event() {
+    rescan(false);
+}
+
+/// Compares what the kernel and DPDK say with what we hold, and acts on the difference. Runs on the interrupt thread.
+///
+/// With `all`, every port is attended to; else only those that an event concerns.
+fn rescan(all: bool) {
+    let Some(mut state) = try_lock() else {
+        // An event stays readable, so the interrupt thread comes back by itself.
+        return if all { kick(KICK) };
+    };
+    let questions = state.look(all, Instant::now());
+    drop(state);
+    if !all && questions == Questions::default() {
+        return;
+    }
+    let answers = ask(&questions);
+    let Some(mut state) = try_lock() else { return kick(KICK) };
+    let now = Instant::now();
+    let jobs = state.act(&questions, &answers, all, now);
+    let waits = state.waits_for_verbs(now);
+    drop(state);
+    if waits {
+        kick(VERBS_POLL);
+    }
+    for job in jobs {
+        match job {
+            Job::Make(id) => make(id),
+            Job::Close(id) => drop(close(id)),
+        }
+    }
+}
+
+fn ask(questions: &Questions) -> Answers {
+    let gone = |id: &&PortId| ethdev::find(&id.failsafe_name()).is_none();
+    Answers {
+        gone: questions.alive.iter().filter(gone).copied().collect(),
+        occupants: questions.functions.iter().map(|&function| (function, ethdev::occupant(function))).collect(),
+        names: if questions.names { ethdev::names() } else { Vec::new() },
+    }
+}
+
+/// Has DPDK call us as long as there is something to watch, and no longer.
+fn watch() {
+    loop {
+        let mut state = lock();
+        let idle = state.is_idle();
+        if idle {
+            state.stop_listening();
+        }
+        let events = state.events().map(|events| events.as_fd().try_clone_to_owned());
+        // Somebody else is at it, and looks again when he is through.
+        let Some(mut watch) = state.watch.take() else { return };
+        drop(state);
+        let settled = if idle { watch.stop() } else { watch.start(events) };
+        let mut state = lock();
+        state.watch = Some(watch);
+        if state.is_idle() == idle {
+            if !settled {
+                kick(KICK);
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the driver holds, and what follows from what the kernel and DPDK say.
+//!
+//! Nothing here calls DPDK: this is what the manager's lock protects, and under that lock DPDK is not entered. So a
+//! rescan is a question and an answer: [`State::look`] says what to ask DPDK, [`State::act`] takes the answers and says
+//! what to do. The kernel is asked right here; it does not call back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+
+use crate::args::{Args, DevargsSafe, Selector};
+use crate::eal::ethdev::Occupant;
+use crate::eal::{Errno, guard};
+use crate::eal::log::NOTICE;
+use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
+use crate::link::{Change, IfIndex, LinkTable, Parent, PciAddr};
+use crate::pairing::{self, Miss};
+use crate::port::{Options, Phase, Port, PortId, VfLink};
+use super::watch::Watch;
+
+/// Kernel drivers whose PMD opens an ibverbs device (`drivers/common/mlx5`, `drivers/net/mlx4`, `drivers/net/mana`).
+const VERBS_DRIVERS: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
+
+/// The kernel driver that makes several netdevices of one PCI function; its PMD tells them apart by `mac=`
+/// (`doc/guides/nics/mana.rst`).
+const SHARED_FUNCTION_DRIVER: &str = "mana";
+
+/// The longest pause between two tries to make a port that DPDK refuses.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Where a link that an instance wants stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Without a port: the link is not there, or DPDK refused the port and is asked again then.
+    Open { not_before: Option<Instant> },
+    /// Served by a port.
+    Served(PortId),
+    /// Not wanted any more: the application has closed the port, or another one serves the link.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    selector: Selector,
+    place: Place,
+    /// How often in a row DPDK refused the port.
+    failures: u32,
+}
+
+/// One `--vdev=net_vdev_netvsc…` device.
+#[derive(Debug)]
+struct Instance {
+    force: bool,
+    options: Options,
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug)]
+struct Held {
+    port: Port,
+    /// The instance it belongs to; that one is gone when the port is closing.
+    instance: CString,
+}
+
+/// What a rescan has to ask DPDK.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Questions {
+    /// Whether these ports still have their failsafe port.
+    pub(super) alive: Vec<PortId>,
+    /// Who sits on these PCI functions.
+    pub(super) functions: BTreeSet<PciAddr>,
+    /// Which devices live, as a port is to be made.
+    pub(super) names: bool,
+}
+
+/// What DPDK answered.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Ports of [`Questions::alive`] that have none any more.
+    pub(super) gone: BTreeSet<PortId>,
+    /// Occupants of [`Questions::functions`].
+    pub(super) occupants: BTreeMap<PciAddr, Occupant>,
+    /// Names of all Ethernet ports.
+    pub(super) names: Vec<CString>,
+}
+
+/// What a rescan has to have DPDK do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    Make(PortId),
+    Close(PortId),
+}
+
+/// How to make or close a port.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) failsafe: CString,
+    pub(super) fallback: CString,
+    pub(super) devargs: Option<CString>,
+    /// Whether the vdev of an earlier port of this id, long closed, is still on the bus.
+    pub(super) shell: bool,
+    /// The PCI function of its VF, when that may be posted.
+    pub(super) function: Option<PciAddr>,
+    /// What to do when the fallback does not come up.
+    pub(super) fallback_advice: String,
+    /// How it is called in logs.
+    pub(super) label: String,
+}
+
+/// A link that an instance takes.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) selector: Selector,
+    pub(super) index: IfIndex,
+    pub(super) label: String,
+}
+
+/// Everything the driver holds.
+#[derive(Debug)]
+pub(super) struct State {
+    links: LinkTable,
+    events: Option<Events>,
+    /// Some link's parent could not be read: the pairs are looked at again.
+    unsettled: bool,
+    instances: BTreeMap<CString, Instance>,
+    ports: BTreeMap<PortId, Held>,
+    /// Ids whose failsafe port is closed and whose vdev is still on the bus.
+    shells: BTreeSet<PortId>,
+    /// What has DPDK call us; `None` while somebody changes it.
+    pub(super) watch: Option<Watch>,
+}
+
+impl State {
+    pub(super) const fn new() -> Self {
+        Self {
+            links: LinkTable::new(),
+            events: None,
+            unsettled: false,
+            instances: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            shells: BTreeSet::new(),
+            watch: Some(Watch::new()),
+        }
+    }
+
+    /// Tells whether there is nothing to watch.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.is_empty())
+    }
+
+    /// Tells whether DPDK calls us exactly when there is something to watch.
+    pub(super) fn is_settled(&self) -> bool {
+        let idle = self.is_idle();
+        self.watch.as_ref().is_some_and(|watch| if idle { watch.is_off() } else { watch.is_on() })
+    }
+
+    /// Notes that the tick is not set again; `false` when that cannot be noted right now.
+    pub(super) fn stop_ticking(&mut self) -> bool {
+        self.watch.as_mut().map(Watch::tick_ended).is_some()
+    }
+
+    /// The events' socket, for the interrupt thread to watch.
+    pub(super) fn events(&self) -> Option<&Events> {
+        self.events.as_ref()
+    }
+
+    /// Forgets the links and closes the events' socket.
+    pub(super) fn stop_listening(&mut self) {
+        self.events = None;
+        self.links = LinkTable::new();
+    }
+
+    /// Has every pair looked at again, after a panic has left nobody knows what.
+    pub(super) fn distrust(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Brings the table up to what the kernel says now.
+    ///
+    /// # Errors
+    /// When there is no table yet and the kernel does not give one.
+    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
+        if self.events.is_none() {
+            // The events first: what changes after the dump is then among them.
+            let events = Events::open()?;
+            self.links.replace(host::dump_links()?);
+            self.events = Some(events);
+        }
+        Ok(())
+    }
+
+    /// Applies the events that wait, and returns what they changed.
+    fn catch_up(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let (Some(events), links) = (&mut self.events, &mut self.links) else { return changes };
+        let drained = events.drain(|event| {
+            changes.extend(match event {
+                LinkEvent::Changed(link) => links.update(link),
+                LinkEvent::Gone(index) => links.remove(index),
+            });
+        });
+        match drained {
+            Ok(Drained::Empty | Drained::More) => {}
+            Ok(Drained::Overrun) => match host::dump_links() {
+                Ok(dump) => changes.extend(links.replace(dump)),
+                Err(error) => {
+                    // Not lost: the next look, a second from now at most, dumps again.
+                    debug!("after lost events: {error}");
+                    self.unsettled = true;
+                }
+            },
+            Err(error) => error!("{error}"),
+        }
+        changes
+    }
+
+    /// Asks sysfs about links whose parent rtnetlink does not tell.
+    fn resolve(&mut self, unclear: Vec<IfIndex>) {
+        let sysfs = Sysfs::default();
+        for index in unclear {
+            let Some(link) = self.links.get(index) else { continue };
+            let parent = sysfs.parent(&link.name, index).unwrap_or_else(|error| {
+                debug!("{}: cannot read what device it sits on: {error}", link.name);
+                Parent::Unknown
+            });
+            self.unsettled |= parent == Parent::Unknown;
+            self.links.set_parent(index, parent);
+        }
+    }
+
+    /// Finds the links that an instance with these arguments takes, and those named that it cannot take.
+    pub(super) fn select(&mut self, args: &Args) -> (Vec<Chosen>, Vec<(Selector, Miss)>) {
+        let (mut chosen, mut misses) = (Vec::new(), Vec::new());
+        self.catch_up();
+        if args.selectors.is_empty() {
+            self.resolve(pairing::unclear_for_netvsc_links(&self.links));
+            chosen.extend(pairing::netvsc_links(&self.links).filter_map(|link| {
+                let selector = Selector::Mac(link.mac?);
+                Some(Chosen { selector, index: link.index, label: format!("{} (ifindex {})", link.name, link.index) })
+            }));
+        }
+        for &selector in &args.selectors {
+            self.resolve(pairing::unclear_for_choice(&self.links, &selector));
+            match pairing::choose(&self.links, &selector, args.force) {
+                Ok(index) => {
+                    let name = self.links.get(index).map(|link| link.name.to_string()).unwrap_or_default();
+                    chosen.push(Chosen { selector, index, label: format!("{name} (ifindex {index})") });
+                }
+                Err(miss) => misses.push((selector, miss)),
+            }
+        }
+        (chosen, misses)
+    }
+
+    /// Notes an instance and begins its ports.
+    ///
+    /// `names` are those of all Ethernet ports, which no new id may collide with.
+    pub(super) fn admit(
+        &mut self,
+        name: &CStr,
+        args: &Args,
+        chosen: &[Chosen],
+        missing: &[Selector],
+        names: &[CString],
+    ) -> Vec<PortId> {
+        let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
+        let open = Place::Open { not_before: None };
+        let wanted = missing.iter().map(|&selector| Wanted { selector, place: open, failures: 0 }).collect();
+        self.instances.insert(name.to_owned(), Instance { force: args.force, options, wanted });
+        let mut begun = Vec::new();
+        for link in chosen {
+            let place = if self.serves(link.index) {
+                if !args.selectors.is_empty() {
+                    warn!("{}: {} has a port already, skipping", name.to_string_lossy(), link.label);
+                }
+                Place::Closed
+            } else {
+                match self.begin(name, link.index, options, names) {
+                    Some(id) => {
+                        begun.push(id);
+                        Place::Served(id)
+                    }
+                    None => Place::Closed,
+                }
+            };
+            if let Some(instance) = self.instances.get_mut(name) {
+                instance.wanted.push(Wanted { selector: link.selector, place, failures: 0 });
+            }
+        }
+        begun
+    }
+
+    fn serves(&self, link: IfIndex) -> bool {
+        self.ports.values().any(|held| held.port.side().index == link && !held.port.orphaned)
+    }
+
+    /// Begins a port on a link; `None`, with the reason in the log, when that cannot be.
+    fn begin(&mut self, instance: &CStr, index: IfIndex, options: Options, names: &[CString]) -> Option<PortId> {
+        let link = self.links.get(index)?;
+        let Some(name) = DevargsSafe::new(link.name) else {
+            error!(
+                "{}: {} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space \
+                 and , ( ) = [ ] / :",
+                instance.to_string_lossy(),
+                link.name
+            );
+            return None;
+        };
+        let living = names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
+        let id = PortId::lowest_free(&living);
+        let port = match Port::new(id, link, name, options) {
+            Ok(port) => port,
+            Err(error) => {
+                error!("{}: {} (ifindex {index}): cannot make a pipe: {error}", instance.to_string_lossy(), link.name);
+                return None;
+            }
+        };
+        self.ports.insert(id, Held { port, instance: instance.to_owned() });
+        self.find_vf(id, Instant::now());
+        Some(id)
+    }
+
+    /// Looks for the VF of a port.
+    fn find_vf(&mut self, id: PortId, now: Instant) {
+        let Some(side) = self.ports.get(&id).map(|held| held.port.side()) else { return };
+        self.resolve(pairing::unclear_for_vf(&self.links, &side));
+        let found = pairing::vf_of(&self.links, &side);
+        let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
+        let link = found.and_then(|vf| self.links.get(vf.index));
+        let vf = found.zip(link).map(|(vf, link)| match port.vf() {
+            Some(known) if known.index == vf.index && known.address == vf.address => *known,
+            _ => {
+                let driver = Sysfs::default().kernel_driver(vf.address);
+                let driver = driver.as_deref().unwrap_or_default();
+                VfLink {
+                    index: vf.index,
+                    name: link.name,
+                    address: vf.address,
+                    mac: link.mac.filter(|_| driver == SHARED_FUNCTION_DRIVER),
+                    needs_verbs: VERBS_DRIVERS.contains(&driver),
+                }
+            }
+        });
+        port.set_vf(vf, now);
+        port.note_rival(found.and_then(|vf| vf.rival));
+    }
+
+    /// Takes in what the kernel says, and returns what DPDK has to be asked. With `all`, every port is attended to;
+    /// else only those that an event concerns.
+    pub(super) fn look(&mut self, all: bool, now: Instant) -> Questions {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let changes = self.catch_up();
+        let ids: Vec<PortId> = self.ports.keys().copied().collect();
+        let mut questions = Questions::default();
+        for id in ids {
+            let Some(held) = self.ports.get(&id) else { continue };
+            let side = held.port.side();
+            let concerned = unsettled || changes.iter().any(|change| {
+                let links = [&change.before, &change.after];
+                links.into_iter().flatten().any(|link| pairing::concerns(link, &side))
+            });
+            if concerned {
+                guard("rescan of a port", (), || self.follow(id, now));
+            }
+            let Some(Held { port, .. }) = self.ports.get(&id) else { continue };
+            if port.phase == Phase::Live && (all || concerned) {
+                questions.functions.extend(port.undelivered().map(|vf| vf.address));
+            }
+            if port.phase == Phase::Live && all {
+                questions.alive.push(id);
+            }
+        }
+        let appeared = unsettled || changes.iter().any(|change| change.after.is_some());
+        let due = |wanted: &Wanted| match wanted.place {
+            Place::Open { not_before: None } => appeared,
+            Place::Open { not_before: Some(then) } => now >= then,
+            _ => false,
+        };
+        questions.names = self.instances.values().any(|instance| instance.wanted.iter().any(due));
+        questions
+    }
+
+    /// Takes in what became of a port's link and of its VF's.
+    fn follow(&mut self, id: PortId, now: Instant) {
+        let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
+        if port.orphaned || port.phase == Phase::Closing {
+            return;
+        }
+        match self.links.get(port.side().index) {
+            Some(link) => {
+                port.follow(link);
+                self.find_vf(id, now);
+            }
+            None => {
+                port.orphan();
+                self.place(id, Place::Open { not_before: None });
+            }
+        }
+    }
+
+    /// Notes what became of the link that a port served.
+    fn place(&mut self, id: PortId, place: Place) {
+        for wanted in self.instances.values_mut().flat_map(|instance| &mut instance.wanted) {
+            if wanted.place == Place::Served(id) {
+                wanted.place = place;
+            }
+        }
+    }
+
+    /// Acts on what DPDK answered to the questions of [`State::look`], and returns what DPDK has to do.
+    pub(super) fn act(&mut self, questions: &Questions, answers: &Answers, all: bool, now: Instant) -> Vec<Job> {
+        for id in &answers.gone {
+            // Gone while it was ours to close, or closed by the application.
+            if let Some(held) = self.ports.get(id).filter(|held| held.port.phase == Phase::Live) {
+                info!(target: NOTICE, "{}: closed by the application, let go", held.port);
+                self.place(*id, Place::Closed);
+                self.closed(*id);
+            }
+        }
+        for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
+            guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
+        }
+        let mut jobs = Vec::new();
+        if questions.names {
+            jobs.extend(self.fill_places(&answers.names, now).into_iter().map(Job::Make));
+        }
+        if all {
+            let closing = self.ports.values().filter(|held| held.port.phase == Phase::Closing);
+            jobs.extend(closing.map(|held| Job::Close(held.port.id)));
+        }
+        jobs
+    }
+
+    /// Tells whether some VF waits for an ibverbs device, whose coming no event tells.
+    pub(super) fn waits_for_verbs(&self, now: Instant) -> bool {
+        self.ports.values().any(|held| held.port.waits_for_verbs(now))
+    }
+
+    /// Begins ports on links that are wanted and have come.
+    fn fill_places(&mut self, names: &[CString], now: Instant) -> Vec<PortId> {
+        let mut open = Vec::new();
+        for (name, instance) in &self.instances {
+            for (position, wanted) in instance.wanted.iter().enumerate() {
+                if matches!(wanted.place, Place::Open { not_before } if not_before.is_none_or(|then| now >= then)) {
+                    open.push((name.clone(), position, wanted.selector, instance.force, instance.options));
+                }
+            }
+        }
+        let mut begun = Vec::new();
+        for (name, position, selector, force, options) in open {
+            self.resolve(pairing::unclear_for_choice(&self.links, &selector));
+            let index = match pairing::choose(&self.links, &selector, force) {
+                Ok(index) if !self.serves(index) => index,
+                Ok(_) => continue,
+                Err(miss) => {
+                    debug!("{}: {selector}: {miss}", name.to_string_lossy());
+                    continue;
+                }
+            };
+            let Some(id) = self.begin(&name, index, options, names) else { continue };
+            begun.push(id);
+            if let Some(wanted) = self.instances.get_mut(&name).and_then(|it| it.wanted.get_mut(position)) {
+                wanted.place = Place::Served(id);
+            }
+        }
+        begun
+    }
+
+    /// Returns how to make or close a port.
+    pub(super) fn recipe(&self, id: PortId) -> Option<Recipe> {
+        let port = &self.ports.get(&id)?.port;
+        Some(Recipe {
+            failsafe: id.failsafe_name(),
+            fallback: port.fallback_name(),
+            devargs: port.devargs(),
+            shell: self.shells.contains(&id),
+            function: port.undelivered().map(|vf| vf.address),
+            fallback_advice: port.fallback_advice(),
+            label: port.to_string(),
+        })
+    }
+
+    /// Puts the VF's address into the mailbox of a port that is about to be made: failsafe looks there once while it
+    /// is created, and attaches at once what it finds.
+    pub(super) fn deliver_first(&mut self, id: PortId, function: PciAddr, occupant: Occupant) {
+        if let Some(Held { port, .. }) = self.ports.get_mut(&id) {
+            deliver(port, &BTreeMap::from([(function, occupant)]), Instant::now());
+        }
+    }
+
+    /// Notes that a port was made, or why not. Returns whether it has to be closed again, as its instance was removed
+    /// meanwhile.
+    pub(super) fn made(&mut self, id: PortId, outcome: Result<(), Errno>, now: Instant) -> bool {
+        let Some(held) = self.ports.get_mut(&id) else { return false };
+        let wanted = self.instances.get_mut(&held.instance).map(|instance| &mut instance.wanted);
+        let orphan = wanted.is_none();
+        let wanted = wanted.into_iter().flatten().find(|wanted| wanted.place == Place::Served(id));
+        self.shells.remove(&id);
+        match outcome {
+            Ok(()) => {
+                if let Some(wanted) = wanted {
+                    wanted.failures = 0;
+                }
+                held.port.phase = if orphan { Phase::Closing } else { Phase::Live };
+                orphan
+            }
+            Err(error) => {
+                let failures = wanted.as_ref().map_or(0, |wanted| wanted.failures);
+                let pause = Duration::from_secs(1 << failures.min(6)).min(RETRY_MAX);
+                // Said once: the next tries fail for the same reason or succeed.
+                if failures == 0 {
+                    error!("{}: DPDK refuses to make it: {error}; trying again, at most every 60 s", held.port);
+                }
+                if let Some(wanted) = wanted {
+                    wanted.failures = failures.saturating_add(1);
+                    wanted.place = Place::Open { not_before: Some(now + pause) };
+                }
+                self.ports.remove(&id);
+                false
+            }
+        }
+    }
+
+    /// Forgets an instance and returns which of its ports have to be closed. One that is being made right now is closed
+    /// by whoever makes it.
+    pub(super) fn withdraw(&mut self, name: &CStr) -> Vec<PortId> {
+        self.instances.remove(name);
+        let mut closing = Vec::new();
+        for held in self.ports.values_mut() {
+            if held.instance.as_c_str() == name && held.port.phase == Phase::Live {
+                held.port.phase = Phase::Closing;
+                closing.push(held.port.id);
+            }
+        }
+        closing
+    }
+
+    /// Notes that the failsafe port of a port is gone, and lets go of its mailbox.
+    pub(super) fn closed(&mut self, id: PortId) {
+        if self.ports.remove(&id).is_some() {
+            self.shells.insert(id);
+        }
+    }
+}
+
+/// Moves the delivery of a port's VF on, unless it hangs on a question that was not asked.
+fn deliver(port: &mut Port, occupants: &BTreeMap<PciAddr, Occupant>, now: Instant) {
+    let Some(vf) = port.undelivered().copied() else {
+        return port.deliver(Occupant::Nobody, false, now);
+    };
+    if let Some(&occupant) = occupants.get(&vf.address) {
+        let has_verbs = vf.needs_verbs && Sysfs::default().has_verbs(vf.address);
+        port.deliver(occupant, has_verbs, now);
+    }
+}

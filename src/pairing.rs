@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Which links become ports, and which VF belongs to which port. Pure: all policy, no kernel and no EAL.
+//!
+//! A rule may hang on a fact that nobody has told yet ([`Parent::Unknown`], [`Parent::VmBus`]). The `unclear_*`
+//! functions name the links to ask about; with these answered, the rules decide.
+
+use crate::args::Selector;
+use crate::link::{IfIndex, IfName, Link, LinkTable, MacAddr, Parent, PciAddr};
+
+/// Why a link that the user named is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Miss {
+    /// There is none.
+    #[error("no such interface in this network namespace")]
+    Absent,
+    /// It is no Ethernet link.
+    #[error("{0} is not an Ethernet interface")]
+    NotEthernet(IfName),
+    /// It is not NetVSC, and `force=1` was not given.
+    #[error("{0} is not a NetVSC interface: add force=1 to take it all the same")]
+    NotNetVsc(IfName),
+    /// It is the VF of a NetVSC link, which is what the user means.
+    #[error("{vf} is the VF of {netvsc}: use iface={netvsc}")]
+    IsVf {
+        /// The link that was named.
+        vf: IfName,
+        /// The link to name.
+        netvsc: IfName,
+    },
+}
+
+/// Finds the link that a selector names.
+///
+/// Of several with one address a NetVSC link goes first; else, with `force`, one that is neither enslaved to another of
+/// them nor on the PCI bus: of KVM's three (failover master, standby, VF) the master. Then the lower index.
+///
+/// # Errors
+/// [`Miss`].
+pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfIndex, Miss> {
+    let mut named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+    let among = |index: Option<IfIndex>| index.is_some_and(|index| named.iter().any(|link| link.index == index));
+    let best = named.iter().min_by_key(|link| {
+        let pci = matches!(link.parent, Parent::Pci(_));
+        (!link.ethernet, !link.is_netvsc(), among(link.master), pci, link.index)
+    });
+    let best = *best.ok_or(Miss::Absent)?;
+    named.clear();
+    if !best.ethernet {
+        return Err(Miss::NotEthernet(best.name));
+    }
+    if best.is_netvsc() || force {
+        return Ok(best.index);
+    }
+    match netvsc_of(links, best) {
+        Some(netvsc) => Err(Miss::IsVf { vf: best.name, netvsc: netvsc.name }),
+        None => Err(Miss::NotNetVsc(best.name)),
+    }
+}
+
+/// Links whose parent [`choose`] has to know.
+pub fn unclear_for_choice(links: &LinkTable, selector: &Selector) -> Vec<IfIndex> {
+    let named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+    // A VF is told from other links by its NetVSC link, so that one counts too.
+    let related = |link: &Link| named.iter().any(|named| fit(named, &Side::of(link)).is_some());
+    let named_itself = |link: &Link| named.iter().any(|named| named.index == link.index);
+    links
+        .iter()
+        .filter(|link| unclear(link) && (named_itself(link) || related(link)))
+        .map(|link| link.index)
+        .collect()
+}
+
+/// All NetVSC links: what an instance takes that names none, as far as nothing is configured on them.
+pub fn netvsc_links(links: &LinkTable) -> impl Iterator<Item = &Link> {
+    links.iter().filter(|link| link.ethernet && link.is_netvsc())
+}
+
+/// Links whose parent [`netvsc_links`] has to know.
+pub fn unclear_for_netvsc_links(links: &LinkTable) -> Vec<IfIndex> {
+    links.iter().filter(|link| link.ethernet && unclear(link)).map(|link| link.index).collect()
+}
+
+fn unclear(link: &Link) -> bool {
+    matches!(link.parent, Parent::Unknown | Parent::VmBus)
+}
+
+fn names(selector: &Selector, link: &Link) -> bool {
+    match selector {
+        Selector::Name(name) => link.name == name.get(),
+        Selector::Mac(mac) => link.mac == Some(*mac),
+    }
+}
+
+/// The side of a pair that a port is made on: what its VF is recognized by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side {
+    /// The link.
+    pub index: IfIndex,
+    /// Its current address.
+    pub mac: Option<MacAddr>,
+    /// The address it had when its port was made: a new one changes nothing for the pair.
+    pub first_mac: Option<MacAddr>,
+}
+
+impl Side {
+    /// A link as it is now.
+    pub fn of(link: &Link) -> Self {
+        Self { index: link.index, mac: link.mac, first_mac: link.permanent_mac.or(link.mac) }
+    }
+}
+
+/// How well a link fits as the VF of a side, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Enslaved,
+    SameMac,
+    SamePermanentMac,
+    SameFirstMac,
+}
+
+fn fit(link: &Link, side: &Side) -> Option<Fit> {
+    let same = |one: Option<MacAddr>, other: Option<MacAddr>| one.is_some() && one == other;
+    if link.index == side.index || !link.ethernet || link.is_netvsc() {
+        None
+    } else if link.master == Some(side.index) {
+        Some(Fit::Enslaved)
+    } else if same(link.mac, side.mac) {
+        Some(Fit::SameMac)
+    } else if same(link.permanent_mac, side.mac) {
+        Some(Fit::SamePermanentMac)
+    } else if same(link.mac, side.first_mac) || same(link.permanent_mac, side.first_mac) {
+        Some(Fit::SameFirstMac)
+    } else {
+        None
+    }
+}
+
+/// Tells whether a link, as it is or was, may matter for the VF of a side.
+pub fn concerns(link: &Link, side: &Side) -> bool {
+    link.index == side.index || fit(link, side).is_some()
+}
+
+/// A link that is the VF of a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vf {
+    /// The link.
+    pub index: IfIndex,
+    /// Its PCI function.
+    pub address: PciAddr,
+    /// Another link that fits equally well and has the higher index.
+    pub rival: Option<IfIndex>,
+}
+
+/// Finds the VF of a side: the best-fitting Ethernet link on the PCI bus, of equals the one with the lower index.
+pub fn vf_of(links: &LinkTable, side: &Side) -> Option<Vf> {
+    let mut fitting: Vec<(Fit, IfIndex, PciAddr)> = links
+        .iter()
+        .filter_map(|link| match link.parent {
+            Parent::Pci(address) => Some((fit(link, side)?, link.index, address)),
+            _ => None,
+        })
+        .collect();
+    fitting.sort_unstable_by_key(|&(fit, index, _)| (fit, index));
+    let &(best, index, address) = fitting.first()?;
+    let rival = fitting.get(1).filter(|&&(fit, ..)| fit == best).map(|&(_, index, _)| index);
+    Some(Vf { index, address, rival })
+}
+
+/// Links whose parent [`vf_of`] has to know.
+pub fn unclear_for_vf(links: &LinkTable, side: &Side) -> Vec<IfIndex> {
+    let asks = |link: &&Link| link.parent == Parent::Unknown && fit(link, side).is_some();
+    links.iter().filter(asks).map(|link| link.index).collect()
+}
+
+/// Finds the NetVSC link that a link is the VF of.
+fn netvsc_of<'a>(links: &'a LinkTable, vf: &Link) -> Option<&'a Link> {
+    if !matches!(vf.parent, Parent::Pci(_)) {
+        return None;
+    }
+    netvsc_links(links).find(|link| vf_of(links, &Side::of(link)).is_some_and(|found| found.index == vf.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::DevargsSafe;
+    use proptest::prelude::*;
+
+    const A: MacAddr = MacAddr([0, 0x15, 0x5d, 0, 0, 0xa]);
+    const B: MacAddr = MacAddr([0, 0x15, 0x5d, 0, 0, 0xb]);
+
+    fn index(raw: u32) -> IfIndex {
+        IfIndex::new(raw).unwrap()
+    }
+
+    fn pci_addr(raw: u32) -> PciAddr {
+        format!("0000:{raw:02x}:00.0").parse().unwrap()
+    }
+
+    fn link(raw: u32, mac: MacAddr, parent: Parent) -> Link {
+        let name = IfName::new(format!("if{raw}").as_bytes()).unwrap();
+        Link { index: index(raw), name, ethernet: true, mac: Some(mac), permanent_mac: None, master: None, parent }
+    }
+
+    fn netvsc(raw: u32, mac: MacAddr) -> Link {
+        link(raw, mac, Parent::NetVsc)
+    }
+
+    fn pci(raw: u32, mac: MacAddr) -> Link {
+        link(raw, mac, Parent::Pci(pci_addr(raw)))
+    }
+
+    fn enslaved(link: Link, master: u32) -> Link {
+        Link { master: Some(index(master)), ..link }
+    }
+
+    fn permanent(link: Link, mac: MacAddr) -> Link {
+        Link { permanent_mac: Some(mac), ..link }
+    }
+
+    fn table(links: impl IntoIterator<Item = Link>) -> LinkTable {
+        let mut table = LinkTable::default();
+        table.replace(links.into_iter().collect());
+        table
+    }
+
+    fn by_name(raw: u32) -> Selector {
+        let name = IfName::new(format!("if{raw}").as_bytes()).unwrap();
+        Selector::Name(DevargsSafe::new(name).unwrap())
+    }
+
+    #[test]
+    fn the_vf_of_link_2() {
+        let table_of_cases: [(&str, Vec<Link>, Option<u32>); 10] = [
+            ("none", vec![netvsc(2, A)], None),
+            ("the one with its address", vec![netvsc(2, A), pci(5, A), pci(6, B)], Some(5)),
+            ("the enslaved one even when another has the address",
+             vec![netvsc(2, A), pci(5, A), enslaved(pci(7, B), 2)], Some(7)),
+            ("the one with the address before the one that has it as permanent address",
+             vec![netvsc(2, A), permanent(pci(5, B), A), pci(6, A)], Some(6)),
+            ("the one that has it as permanent address", vec![netvsc(2, A), permanent(pci(5, B), A)], Some(5)),
+            ("the one with the link's permanent address, after the link got another",
+             vec![permanent(netvsc(2, B), A), pci(5, A)], Some(5)),
+            ("never a NetVSC link", vec![netvsc(2, A), netvsc(3, A)], None),
+            ("never a virtual link", vec![netvsc(2, A), link(3, A, Parent::None)], None),
+            ("never a link on another bus", vec![netvsc(2, A), link(3, A, Parent::Other)], None),
+            ("of equals the lower index", vec![netvsc(2, A), pci(9, A), pci(5, A)], Some(5)),
+        ];
+        for (what, links, want) in table_of_cases {
+            let links = table(links);
+            let side = Side::of(links.get(index(2)).unwrap());
+            assert_eq!(vf_of(&links, &side).map(|vf| vf.index), want.map(index), "{what}");
+        }
+    }
+
+    #[test]
+    fn two_that_fit_equally_well_are_rivals() {
+        let links = table([netvsc(2, A), pci(5, A), pci(9, A), enslaved(pci(7, A), 2)]);
+        let side = Side::of(links.get(index(2)).unwrap());
+        assert_eq!(vf_of(&links, &side), Some(Vf { index: index(7), address: pci_addr(7), rival: None }));
+        let links = table([netvsc(2, A), pci(5, A), pci(9, A)]);
+        assert_eq!(vf_of(&links, &side).unwrap().rival, Some(index(9)));
+    }
+
+    #[test]
+    fn with_virtio_standby_either_name_finds_the_vf() {
+        let master = link(2, A, Parent::Other);
+        let standby = enslaved(link(3, A, Parent::Other), 2);
+        let vf = enslaved(pci(4, A), 2);
+        let links = table([master, standby, vf]);
+        for named in [2, 3] {
+            assert_eq!(choose(&links, &by_name(named), true), Ok(index(named)));
+            let side = Side::of(links.get(index(named)).unwrap());
+            assert_eq!(vf_of(&links, &side).map(|vf| vf.index), Some(index(4)), "if{named}");
+        }
+        assert_eq!(choose(&links, &Selector::Mac(A), true), Ok(index(2)));
+    }
+
+    #[test]
+    fn named_links_that_are_not_taken() {
+        let loopback = Link { ethernet: false, ..link(1, A, Parent::None) };
+        let name = |raw: u32| IfName::new(format!("if{raw}").as_bytes()).unwrap();
+        let links = table([loopback, netvsc(2, A), pci(5, A), pci(6, B), enslaved(pci(7, B), 2)]);
+        let table_of_cases = [
+            (by_name(99), false, Err(Miss::Absent)),
+            (by_name(1), true, Err(Miss::NotEthernet(name(1)))),
+            (by_name(2), false, Ok(index(2))),
+            (by_name(6), false, Err(Miss::NotNetVsc(name(6)))),
+            (by_name(6), true, Ok(index(6))),
+            (by_name(7), false, Err(Miss::IsVf { vf: name(7), netvsc: name(2) })),
+            (Selector::Mac(A), false, Ok(index(2))),
+            (Selector::Mac(MacAddr([2; 6])), true, Err(Miss::Absent)),
+        ];
+        for (selector, force, want) in table_of_cases {
+            assert_eq!(choose(&links, &selector, force), want, "{selector} force={force}");
+        }
+        let message = choose(&links, &by_name(7), false).unwrap_err().to_string();
+        assert_eq!(message, "if7 is the VF of if2: use iface=if2");
+    }
+
+    #[test]
+    fn only_what_a_rule_hangs_on_is_asked() {
+        let unknown = |raw, mac| link(raw, mac, Parent::Unknown);
+        let links = table([unknown(2, A), unknown(3, B), unknown(4, A), pci(5, B), link(6, A, Parent::VmBus)]);
+        let side = Side::of(links.get(index(2)).unwrap());
+        assert_eq!(unclear_for_vf(&links, &side), [index(4)]);
+        assert_eq!(unclear_for_choice(&links, &by_name(2)), [index(2), index(4), index(6)]);
+        assert_eq!(unclear_for_choice(&links, &by_name(5)), [index(3)]);
+        assert_eq!(unclear_for_netvsc_links(&links), [2, 3, 4, 6].map(index));
+    }
+
+    fn any_link() -> impl Strategy<Value = Link> {
+        let mac = prop_oneof![Just(None), Just(Some(A)), Just(Some(B))];
+        let parent = prop_oneof![
+            Just(Parent::Unknown), Just(Parent::None), Just(Parent::NetVsc), Just(Parent::VmBus), Just(Parent::Other),
+            (0u32..6).prop_map(|raw| Parent::Pci(pci_addr(raw))),
+        ];
+        let master = proptest::option::of((1u32..6).prop_map(index));
+        (1u32..6, mac.clone(), mac, master, parent, any::<bool>()).prop_map(
+            |(raw, mac, permanent_mac, master, parent, ethernet)| Link {
+                mac, permanent_mac, master, ethernet, ..link(raw, A, parent)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_vf_never_is_the_link_itself_nor_netvsc_nor_off_the_pci_bus(links in proptest::collection::vec(any_link(), 0..6)) {
+            let links = table(links);
+            for link in links.iter() {
+                if let Some(vf) = vf_of(&links, &Side::of(link)) {
+                    let found = links.get(vf.index).unwrap();
+                    prop_assert!(vf.index != link.index && found.ethernet && !found.is_netvsc());
+                    prop_assert_eq!(found.parent, Parent::Pci(vf.address));
+                    prop_assert!(concerns(found, &Side::of(link)));
+                    prop_assert!(vf.rival.is_none_or(|rival| rival > vf.index));
+                }
+            }
+        }
+
+        #[test]
+        fn a_choice_is_a_link_that_was_named(links in proptest::collection::vec(any_link(), 0..6), force: bool) {
+            let links = table(links);
+            for selector in [by_name(2), Selector::Mac(A)] {
+                if let Ok(chosen) = choose(&links, &selector, force) {
+                    let chosen = links.get(chosen).unwrap();
+                    prop_assert!(chosen.ethernet && (force || chosen.is_netvsc()));
+                    match selector {
+                        Selector::Mac(mac) => prop_assert_eq!(chosen.mac, Some(mac)),
+                        Selector::Name(name) => prop_assert_eq!(chosen.name, name.get()),
+                    }
+                }
+            }
+        }
+    }
+}

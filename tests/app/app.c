@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/**
+ * @file
+ * A DPDK application that is told what to do on stdin, a command a line, and
+ * answers each with a line on stdout: "ok …" or "error <errno> <text>".
+ * All arguments are EAL's. It says "ready" when EAL is up, "failed <text>" when
+ * that fails. Logs go to stderr.
+ *
+ *   attach <vdev> [<args>]         rte_eal_hotplug_add
+ *   detach <vdev>                  rte_eal_hotplug_remove
+ *   cycle <n> <vdev> [<args>]      n times both            ok <n>
+ *   ports                          all, owned or not       ok <id>:<name>:<owned> …
+ *   vdevs                          devargs of the vdev bus ok <name>[,<args>] …
+ *   start <port>                   configure, start, and send back what it receives
+ *   stop <port>, close <port>
+ *   stats <port>                   what was forwarded      ok rx=<n> tx=<n>
+ *   mac <port>                                             ok <address>
+ *   link <port>                                            ok up|down <Mbit/s>
+ *   events                         since ready, or since   ok <event>:<port> …
+ *                                  the last such command
+ *   count                                                  ok fds=<n> ports=<n>
+ *   cleanup                        rte_eal_cleanup with the ports as they are; exit 0
+ *   quit, or end of file           exit 0 without cleanup
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+
+#define MBUFS 4095
+#define DESCRIPTORS 256
+#define BURST 32
+#define IDLE_US 50
+#define EVENTS_MAX 4096
+#define LINE_MAX_BYTES 4096
+
+static FILE *replies;
+
+static void __rte_format_printf(1, 2)
+say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vfprintf(replies, format, args);
+	va_end(args);
+}
+
+/** Answers a command by the result of a DPDK function: 0, -errno, or -1 and rte_errno. */
+static void
+reply(int ret)
+{
+	int err = ret == -1 && rte_errno != 0 ? rte_errno : -ret;
+
+	if (ret >= 0)
+		say("ok\n");
+	else
+		say("error %d %s\n", err, rte_strerror(err));
+}
+
+/* Forwarding. */
+
+struct forward {
+	atomic_bool on;
+	atomic_uint_least64_t rx;
+	atomic_uint_least64_t tx;
+};
+
+static struct forward forwards[RTE_MAX_ETHPORTS];
+static atomic_bool forward_end;
+static bool forward_runs;
+static pthread_t forward_thread;
+/** Held for a round over the ports, and by who takes one away. */
+static pthread_mutex_t forward_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+swap_macs(struct rte_mbuf *mbuf)
+{
+	struct rte_ether_hdr *eth = rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *);
+	struct rte_ether_addr src = eth->src_addr;
+
+	eth->src_addr = eth->dst_addr;
+	eth->dst_addr = src;
+}
+
+static bool
+forward_burst(uint16_t port)
+{
+	struct rte_mbuf *mbufs[BURST];
+	uint16_t received = rte_eth_rx_burst(port, 0, mbufs, BURST);
+	uint16_t sent;
+
+	if (received == 0)
+		return false;
+	for (uint16_t i = 0; i < received; i++)
+		swap_macs(mbufs[i]);
+	sent = rte_eth_tx_burst(port, 0, mbufs, received);
+	rte_pktmbuf_free_bulk(&mbufs[sent], received - sent);
+	forwards[port].rx += received;
+	forwards[port].tx += sent;
+	return true;
+}
+
+/*
+ * A thread unknown to EAL: rte_thread_register would end multi-process support,
+ * and all it brings is a mempool cache.
+ */
+static void *
+forward_loop(void *arg __rte_unused)
+{
+	while (!forward_end) {
+		bool busy = false;
+
+		pthread_mutex_lock(&forward_lock);
+		for (uint16_t port = 0; port < RTE_MAX_ETHPORTS; port++)
+			if (forwards[port].on)
+				busy |= forward_burst(port);
+		pthread_mutex_unlock(&forward_lock);
+		if (!busy)
+			usleep(IDLE_US);
+	}
+	return NULL;
+}
+
+static int
+forward_add(uint16_t port)
+{
+	int err = 0;
+
+	if (!forward_runs)
+		err = pthread_create(&forward_thread, NULL, forward_loop, NULL);
+	if (err != 0)
+		return -err;
+	forward_runs = true;
+	forwards[port].rx = forwards[port].tx = 0;
+	forwards[port].on = true;
+	return 0;
+}
+
+static void
+forward_remove(uint16_t port)
+{
+	pthread_mutex_lock(&forward_lock);
+	forwards[port].on = false;
+	pthread_mutex_unlock(&forward_lock);
+}
+
+static void
+forward_finish(void)
+{
+	if (!forward_runs)
+		return;
+	forward_end = true;
+	pthread_join(forward_thread, NULL);
+	forward_runs = false;
+}
+
+/* Events. */
+
+struct event {
+	const char *what;
+	uint16_t port;
+	char name[RTE_ETH_NAME_MAX_LEN]; /* Empty if not known (yet). */
+};
+
+static struct event events[EVENTS_MAX];
+static unsigned int event_count;
+static pthread_mutex_t event_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const char *
+event_name(enum rte_eth_event_type type)
+{
+	switch (type) {
+	case RTE_ETH_EVENT_NEW: return "NEW";
+	case RTE_ETH_EVENT_DESTROY: return "DESTROY";
+	case RTE_ETH_EVENT_INTR_RMV: return "INTR_RMV";
+	case RTE_ETH_EVENT_INTR_LSC: return "LSC";
+	default: return "OTHER";
+	}
+}
+
+/** A port has no name yet when it is NEW: it gets the one which it has later. */
+static void
+event_complete(uint16_t port)
+{
+	char name[RTE_ETH_NAME_MAX_LEN];
+
+	if (!rte_eth_dev_is_valid_port(port) || rte_eth_dev_get_name_by_port(port, name) != 0)
+		return;
+	for (unsigned int i = 0; i < event_count; i++)
+		if (events[i].port == port && events[i].name[0] == '\0')
+			strcpy(events[i].name, name);
+}
+
+static int
+on_event(uint16_t port, enum rte_eth_event_type type, void *arg __rte_unused,
+		void *ret_param __rte_unused)
+{
+	/* Whoever took the port away holds forward_lock, or it was not forwarding. */
+	if (type == RTE_ETH_EVENT_DESTROY)
+		forwards[port].on = false;
+
+	pthread_mutex_lock(&event_lock);
+	if (event_count < EVENTS_MAX)
+		events[event_count++] = (struct event){ .what = event_name(type), .port = port };
+	event_complete(port);
+	pthread_mutex_unlock(&event_lock);
+	return 0;
+}
+
+static void
+watch_events(void)
+{
+	static const enum rte_eth_event_type types[] = {
+		RTE_ETH_EVENT_NEW, RTE_ETH_EVENT_DESTROY,
+		RTE_ETH_EVENT_INTR_RMV, RTE_ETH_EVENT_INTR_LSC,
+	};
+
+	for (unsigned int i = 0; i < RTE_DIM(types); i++)
+		rte_eth_dev_callback_register(RTE_ETH_ALL, types[i], on_event, NULL);
+}
+
+static void
+do_events(char *args __rte_unused)
+{
+	pthread_mutex_lock(&event_lock);
+	for (uint16_t port = 0; port < RTE_MAX_ETHPORTS; port++)
+		event_complete(port);
+	say("ok");
+	for (unsigned int i = 0; i < event_count; i++) {
+		say(" %s:", events[i].what);
+		if (events[i].name[0] != '\0')
+			say("%s", events[i].name);
+		else
+			say("%u", events[i].port);
+	}
+	say("\n");
+	event_count = 0;
+	pthread_mutex_unlock(&event_lock);
+}
+
+/* Commands on vdevs. */
+
+/** Cuts the first word off a line. */
+static char *
+next_word(char **line)
+{
+	char *word = strsep(line, " ");
+
+	return word == NULL ? "" : word;
+}
+
+static int
+attach(const char *name, const char *args)
+{
+	return rte_eal_hotplug_add("vdev", name, args == NULL ? "" : args);
+}
+
+/** Forwards nothing meanwhile: nobody may be inside a burst of a port that is freed. */
+static int
+detach(const char *name)
+{
+	int ret;
+
+	pthread_mutex_lock(&forward_lock);
+	ret = rte_eal_hotplug_remove("vdev", name);
+	pthread_mutex_unlock(&forward_lock);
+	return ret;
+}
+
+static void
+do_attach(char *args)
+{
+	char *name = next_word(&args);
+
+	reply(attach(name, args));
+}
+
+static void
+do_detach(char *args)
+{
+	reply(detach(next_word(&args)));
+}
+
+static void
+do_cycle(char *args)
+{
+	unsigned long count = strtoul(next_word(&args), NULL, 10);
+	char *name = next_word(&args);
+
+	for (unsigned long i = 0; i < count; i++) {
+		int ret = attach(name, args);
+
+		if (ret >= 0)
+			ret = detach(name);
+		if (ret < 0) {
+			reply(ret);
+			return;
+		}
+	}
+	say("ok %lu\n", count);
+}
+
+static void
+do_vdevs(char *args __rte_unused)
+{
+	struct rte_devargs *devargs;
+
+	say("ok");
+	RTE_EAL_DEVARGS_FOREACH("vdev", devargs) {
+		bool plain = devargs->args == NULL || devargs->args[0] == '\0';
+
+		say(" %s%s%s", devargs->name, plain ? "" : ",", plain ? "" : devargs->args);
+	}
+	say("\n");
+}
+
+/* Commands on ports. */
+
+#define FOREACH_PORT(port) \
+	for (port = rte_eth_find_next(0); port < RTE_MAX_ETHPORTS; \
+			port = rte_eth_find_next(port + 1))
+
+static void
+do_ports(char *args __rte_unused)
+{
+	uint16_t port;
+
+	say("ok");
+	FOREACH_PORT(port) {
+		struct rte_eth_dev_owner owner = { .id = RTE_ETH_DEV_NO_OWNER };
+		char name[RTE_ETH_NAME_MAX_LEN];
+
+		/* It may go at any moment: failsafe works on another thread. */
+		if (rte_eth_dev_get_name_by_port(port, name) != 0)
+			continue;
+		rte_eth_dev_owner_get(port, &owner);
+		say(" %u:%s:%d", port, name, owner.id != RTE_ETH_DEV_NO_OWNER);
+	}
+	say("\n");
+}
+
+/** The one pool of all ports; NULL and rte_errno if there is no memory. */
+static struct rte_mempool *
+mbuf_pool(void)
+{
+	static struct rte_mempool *pool;
+
+	if (pool == NULL)
+		pool = rte_pktmbuf_pool_create("app", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+				SOCKET_ID_ANY);
+	return pool;
+}
+
+static int
+start(uint16_t port)
+{
+	struct rte_eth_conf conf = { 0 };
+	struct rte_eth_dev_info info;
+	uint16_t rx_descriptors = DESCRIPTORS, tx_descriptors = DESCRIPTORS;
+	int ret;
+
+	if (mbuf_pool() == NULL)
+		return -rte_errno;
+	if ((ret = rte_eth_dev_info_get(port, &info)) < 0)
+		return ret;
+	conf.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+	if ((ret = rte_eth_dev_configure(port, 1, 1, &conf)) < 0 ||
+			(ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx_descriptors,
+				&tx_descriptors)) < 0 ||
+			(ret = rte_eth_rx_queue_setup(port, 0, rx_descriptors, SOCKET_ID_ANY,
+				NULL, mbuf_pool())) < 0 ||
+			(ret = rte_eth_tx_queue_setup(port, 0, tx_descriptors, SOCKET_ID_ANY,
+				NULL)) < 0 ||
+			(ret = rte_eth_dev_start(port)) < 0)
+		return ret;
+	return forward_add(port);
+}
+
+static void
+do_start(uint16_t port)
+{
+	reply(start(port));
+}
+
+static void
+do_stop(uint16_t port)
+{
+	forward_remove(port);
+	reply(rte_eth_dev_stop(port));
+}
+
+static void
+do_close(uint16_t port)
+{
+	forward_remove(port);
+	reply(rte_eth_dev_close(port));
+}
+
+static void
+do_stats(uint16_t port)
+{
+	say("ok rx=%" PRIuLEAST64 " tx=%" PRIuLEAST64 "\n", forwards[port].rx, forwards[port].tx);
+}
+
+static void
+do_mac(uint16_t port)
+{
+	char text[RTE_ETHER_ADDR_FMT_SIZE];
+	struct rte_ether_addr mac;
+	int ret = rte_eth_macaddr_get(port, &mac);
+
+	if (ret < 0) {
+		reply(ret);
+		return;
+	}
+	rte_ether_format_addr(text, sizeof(text), &mac);
+	say("ok %s\n", text);
+}
+
+static void
+do_link(uint16_t port)
+{
+	struct rte_eth_link link;
+	int ret = rte_eth_link_get_nowait(port, &link);
+
+	if (ret < 0)
+		reply(ret);
+	else
+		say("ok %s %u\n", link.link_status ? "up" : "down", link.link_speed);
+}
+
+/* Commands on the process. */
+
+static void
+do_count(char *args __rte_unused)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int fds = 0, ports = 0;
+	struct dirent *entry;
+	uint16_t port;
+
+	if (dir == NULL) {
+		reply(-errno);
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL)
+		fds += entry->d_name[0] != '.';
+	closedir(dir);
+	FOREACH_PORT(port)
+		ports++;
+	say("ok fds=%u ports=%u\n", fds - 1, ports);
+}
+
+static void
+do_cleanup(char *args __rte_unused)
+{
+	forward_finish();
+	reply(rte_eal_cleanup());
+	exit(EXIT_SUCCESS);
+}
+
+static void
+do_quit(char *args __rte_unused)
+{
+	_exit(EXIT_SUCCESS);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(char *args);
+	void (*run_on)(uint16_t port);
+} commands[] = {
+	{ .name = "attach", .run = do_attach },
+	{ .name = "cleanup", .run = do_cleanup },
+	{ .name = "close", .run_on = do_close },
+	{ .name = "count", .run = do_count },
+	{ .name = "cycle", .run = do_cycle },
+	{ .name = "detach", .run = do_detach },
+	{ .name = "events", .run = do_events },
+	{ .name = "link", .run_on = do_link },
+	{ .name = "mac", .run_on = do_mac },
+	{ .name = "ports", .run = do_ports },
+	{ .name = "quit", .run = do_quit },
+	{ .name = "start", .run_on = do_start },
+	{ .name = "stats", .run_on = do_stats },
+	{ .name = "stop", .run_on = do_stop },
+	{ .name = "vdevs", .run = do_vdevs },
+};
+
+static void
+run(char *line)
+{
+	const char *name = next_word(&line);
+	uint16_t port;
+
+	for (unsigned int i = 0; i < RTE_DIM(commands); i++) {
+		if (strcmp(commands[i].name, name) != 0)
+			continue;
+		if (commands[i].run != NULL)
+			commands[i].run(line);
+		else if (rte_eth_dev_get_port_by_name(next_word(&line), &port) == 0)
+			commands[i].run_on(port);
+		else
+			reply(-ENODEV);
+		return;
+	}
+	reply(-ENOSYS);
+}
+
+int
+main(int argc, char **argv)
+{
+	char line[LINE_MAX_BYTES];
+
+	/* EAL logs and prints to stdout: keep that for the replies. */
+	replies = fdopen(dup(STDOUT_FILENO), "w");
+	if (replies == NULL || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+		perror("stdout");
+		return EXIT_FAILURE;
+	}
+	setvbuf(replies, NULL, _IOLBF, 0);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	rte_openlog_stream(stderr);
+
+	if (rte_eal_init(argc, argv) < 0) {
+		say("failed %s\n", rte_strerror(rte_errno));
+		return EXIT_FAILURE;
+	}
+	watch_events();
+	say("ready\n");
+	while (fgets(line, sizeof(line), stdin) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		run(line);
+	}
+	_exit(EXIT_SUCCESS);
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! `host` against the kernel that runs: each test in a network namespace of its own, with links that `ip` makes.
+//!
+//! Needs root and iproute2. Without the right to make a namespace a test says so and ends.
+
+// Outside of the functions marked as tests too, what fails here fails a test.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, sendto, setsockopt, socket,
+    sockopt,
+};
+use vdev_netvsc::host::events::DRAIN_MAX_DATAGRAMS;
+use vdev_netvsc::host::message::build;
+use vdev_netvsc::host::{Configuration, Drained, Error, Events, LinkEvent, configuration, dump_links};
+use vdev_netvsc::link::{IfIndex, IfName, Link, LinkTable};
+
+/// Runs a story in a network namespace of its own.
+fn in_namespace(story: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => story(),
+        Err(Errno::EPERM) => eprintln!("skipped: only root can make a network namespace"),
+        Err(errno) => panic!("cannot make a network namespace: {errno}"),
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs `ip` with these arguments in the namespace of this thread and returns what it prints.
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Starts `ip` with many commands.
+fn spawn_ip_batch(commands: impl IntoIterator<Item = String>) -> Child {
+    let mut child =
+        Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2 is installed");
+    let commands: Vec<String> = commands.into_iter().collect();
+    child.stdin.take().unwrap().write_all(commands.join("\n").as_bytes()).unwrap();
+    child
+}
+
+/// Runs many commands of `ip` at once.
+fn ip_batch(commands: impl IntoIterator<Item = String>) {
+    assert!(spawn_ip_batch(commands).wait().unwrap().success());
+}
+
+/// Makes two links that are each other's far end, and sets both up.
+fn veth(name: &str, peer: &str) {
+    ip(&format!("link add {name} type veth peer name {peer}"));
+    ip(&format!("link set {name} up"));
+    ip(&format!("link set {peer} up"));
+}
+
+/// Sets a value of `/proc/sys/net`, which shows each thread its own namespace.
+fn set_sysctl(path: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
+}
+
+fn name(text: &str) -> IfName {
+    IfName::new(text.as_bytes()).unwrap()
+}
+
+fn link(text: &str) -> Link {
+    dump_links().unwrap().into_iter().find(|link| link.name == name(text)).expect("the link is in the dump")
+}
+
+fn index(text: &str) -> IfIndex {
+    link(text).index
+}
+
+/// Drains until nothing is left and returns all events; fails when some were lost.
+fn events_of(events: &mut Events) -> Vec<LinkEvent> {
+    let mut all = Vec::new();
+    loop {
+        match events.drain(|event| all.push(event)).unwrap() {
+            Drained::Empty => return all,
+            Drained::More => {}
+            Drained::Overrun => panic!("events were lost"),
+        }
+    }
+}
+
+/// Gives a link another address and expects the event of it, among whatever the kernel has to say some time later.
+fn expect_event_of(text: &str, events: &mut Events) {
+    ip(&format!("link set {text} address 02:00:00:00:00:77"));
+    let want = LinkEvent::Changed(link(text));
+    let seen = events_of(events);
+    assert!(seen.contains(&want), "{want:?} is in {seen:?}");
+}
+
+/// Drains until the loss of events is reported; fails when none were lost.
+fn expect_overrun(events: &mut Events) {
+    loop {
+        match events.drain(|_| ()).unwrap() {
+            Drained::Overrun => return,
+            Drained::More => {}
+            Drained::Empty => panic!("no events were lost"),
+        }
+    }
+}
+
+fn table_after(table: &mut LinkTable, events: Vec<LinkEvent>) {
+    for event in events {
+        match event {
+            LinkEvent::Changed(link) => table.update(link),
+            LinkEvent::Gone(index) => table.remove(index),
+        };
+    }
+}
+
+/// Takes the value of a key out of one flat object of `ip -j`.
+fn json<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = object.split_once(&format!("\"{key}\":"))?;
+    Some(rest.split([',', '}']).next()?.trim_matches('"'))
+}
+
+/// What `ip` says of all links: index to name, address and name of the master.
+fn links_of_ip() -> BTreeMap<u32, (String, Option<String>, Option<String>)> {
+    let text = ip("-j link show");
+    let objects = text.split("{\"ifindex\":").skip(1).map(|object| format!("{{\"ifindex\":{object}"));
+    let owned = |object: &str, key| json(object, key).map(str::to_owned);
+    objects
+        .map(|object| {
+            let object = object.as_str();
+            let address = owned(object, "address").filter(|address| address != "00:00:00:00:00:00");
+            let index = json(object, "ifindex").unwrap().parse().unwrap();
+            (index, (owned(object, "ifname").unwrap(), address, owned(object, "master")))
+        })
+        .collect()
+}
+
+/// The same of a dump.
+fn links_of_dump() -> BTreeMap<u32, (String, Option<String>, Option<String>)> {
+    let links = dump_links().unwrap();
+    let names: BTreeMap<IfIndex, String> = links.iter().map(|link| (link.index, link.name.to_string())).collect();
+    let told = |link: &Link| {
+        let master = link.master.and_then(|master| names.get(&master).cloned());
+        (link.index.get(), (link.name.to_string(), link.mac.map(|mac| mac.to_string()), master))
+    };
+    links.iter().map(told).collect()
+}
+
+#[test]
+fn a_dump_is_what_ip_shows() {
+    in_namespace(|| {
+        veth("v0", "v1");
+        ip("link add br0 type bridge");
+        ip("link set v0 master br0");
+        ip("link add link v1 name mv0 type macvlan");
+        assert_eq!(links_of_dump(), links_of_ip());
+        let ethernet: Vec<bool> = ["lo", "v0", "br0", "mv0"].map(|name| link(name).ethernet).to_vec();
+        assert_eq!(ethernet, [false, true, true, true]);
+    });
+}
+
+#[test]
+fn a_thousand_links_are_dumped() {
+    in_namespace(|| {
+        ip_batch((0..500).map(|i| format!("link add a{i} type veth peer name b{i}")));
+        let links = links_of_dump();
+        assert_eq!(links.len(), links_of_ip().len());
+        assert_eq!(links, links_of_ip());
+        assert!(links.len() >= 1001);
+    });
+}
+
+#[test]
+fn a_dump_is_whole_or_says_that_it_is_not_while_links_come_and_go() {
+    in_namespace(|| {
+        ip_batch((0..150).map(|i| format!("link add a{i} type veth peer name b{i}")));
+        let stable: Vec<IfIndex> = dump_links().unwrap().iter().map(|link| link.index).collect();
+        let churn = (0..40).flat_map(|i| [format!("link add x{i} type bridge"), format!("link del x{i}")]);
+        let mut child = spawn_ip_batch(churn);
+        let mut whole = 0;
+        while child.try_wait().unwrap().is_none() {
+            match dump_links() {
+                Ok(links) => {
+                    let mut found: Vec<IfIndex> = links.iter().map(|link| link.index).collect();
+                    found.retain(|index| stable.contains(index));
+                    assert_eq!(found, stable);
+                    whole += 1;
+                }
+                Err(error) => assert!(matches!(error, Error::Inconsistent { .. }), "{error}"),
+            }
+        }
+        assert!(whole > 0, "no dump was whole");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn a_message_larger_than_the_buffer_is_read_by_a_larger_one_and_overruns_the_events() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        veth("v0", "v1");
+        let v0 = index("v0");
+        ip_batch((0..350).map(|i| format!("link property add dev v0 altname {i:0>120}")));
+        assert_eq!(link("v0").index, v0);
+        assert_eq!(links_of_dump().len(), ip("-o link show").lines().count());
+        expect_overrun(&mut events);
+        expect_event_of("v1", &mut events);
+    });
+}
+
+#[test]
+fn what_happens_to_a_link_is_seen() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        let mut seen = |command: &str| {
+            ip(command);
+            events_of(&mut events)
+        };
+        let changed = |events: Vec<LinkEvent>, want: &str| {
+            let last = events.into_iter().rev().find_map(|event| match event {
+                LinkEvent::Changed(link) if link.name == name(want) => Some(link),
+                _ => None,
+            });
+            last.unwrap_or_else(|| panic!("{want} has changed"))
+        };
+        let v0 = changed(seen("link add v0 type veth peer name v1"), "v0");
+        assert_eq!(v0, link("v0"));
+        let renamed = changed(seen("link set v0 name eth)"), "eth)");
+        assert_eq!(renamed, Link { name: name("eth)"), ..v0.clone() });
+        let readdressed = changed(seen("link set eth) address 02:00:00:00:00:07"), "eth)");
+        assert_eq!(readdressed.mac.unwrap().to_string(), "02:00:00:00:00:07");
+        let bridge = changed(seen("link add br0 type bridge"), "br0");
+        let enslaved = changed(seen("link set eth) master br0"), "eth)");
+        assert_eq!(enslaved.master, Some(bridge.index));
+        let released = seen("link set eth) nomaster");
+        assert!(!released.iter().any(|event| matches!(event, LinkEvent::Gone(_))), "{released:?}");
+        assert_eq!(changed(released, "eth)"), readdressed);
+        assert!(seen("link del eth)").contains(&LinkEvent::Gone(v0.index)));
+    });
+}
+
+#[test]
+fn a_link_that_leaves_the_namespace_is_gone() {
+    in_namespace(|| {
+        veth("v0", "v1");
+        let v0 = index("v0");
+        let mut events = Events::open().unwrap();
+        let mut holder = Command::new("unshare").args(["-n", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        // `unshare` has its namespace once the kernel takes the link into one that is not ours.
+        let moved = || {
+            ip(&format!("link set v0 netns {}", holder.id()));
+            dump_links().unwrap().iter().all(|link| link.index != v0)
+        };
+        while !moved() {
+            thread::yield_now();
+        }
+        assert!(events_of(&mut events).contains(&LinkEvent::Gone(v0)));
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_table_that_follows_the_events_is_that_of_a_dump() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        let mut table = LinkTable::default();
+        table.replace(dump_links().unwrap());
+        for round in 0..10 {
+            ip_batch((0..10).map(|i| format!("link add a{round}x{i} type veth peer name b{round}x{i}")));
+            ip_batch((0..5).map(|i| format!("link del a{round}x{i}")));
+            ip_batch((5..10).map(|i| format!("link set a{round}x{i} name c{round}x{i}")));
+            table_after(&mut table, events_of(&mut events));
+            let mut dumped = LinkTable::default();
+            dumped.replace(dump_links().unwrap());
+            assert_eq!(table, dumped);
+        }
+    });
+}
+
+#[test]
+fn lost_events_are_reported_when_nothing_more_can_be_lost_unseen() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        setsockopt(&events, sockopt::RcvBuf, &4096).unwrap();
+        ip_batch((0..50).map(|i| format!("link add a{i} type veth peer name b{i}")));
+        expect_overrun(&mut events);
+        // The queue is empty, or this would be dropped without a word.
+        expect_event_of("a0", &mut events);
+    });
+}
+
+#[test]
+fn a_storm_of_events_is_read_in_bounded_pieces() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        setsockopt(&events, sockopt::RcvBufForce, &(64 << 20)).unwrap();
+        veth("v0", "v1");
+        ip_batch((0..DRAIN_MAX_DATAGRAMS).map(|i| format!("link set v0 alias {i}")));
+        let mut count = 0;
+        assert_eq!(events.drain(|_| count += 1).unwrap(), Drained::More);
+        assert_eq!(count, DRAIN_MAX_DATAGRAMS);
+        assert!(!events_of(&mut events).is_empty());
+    });
+}
+
+#[test]
+fn nobody_but_the_kernel_is_believed() {
+    in_namespace(|| {
+        let mut events = Events::open().unwrap();
+        let to: NetlinkAddr = getsockname(events.as_raw_fd()).unwrap();
+        let forger =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkRoute).unwrap();
+        let mut header = [0_u8; 16];
+        header[4..8].copy_from_slice(&1_u32.to_ne_bytes());
+        let forged = build(libc::RTM_DELLINK, 0, 0, &header, &[]);
+        sendto(forger.as_raw_fd(), &forged, &to, MsgFlags::empty()).unwrap();
+        ip("link set lo up");
+        let seen = events_of(&mut events);
+        assert!(matches!(&seen[..], [LinkEvent::Changed(link)] if link.name == name("lo")), "{seen:?}");
+    });
+}
+
+#[test]
+fn no_event_means_nothing_to_read() {
+    in_namespace(|| {
+        // Unlike others, lo has no carrier that the kernel notices some time later.
+        ip("link set lo up");
+        let mut events = Events::open().unwrap();
+        ip("address add 10.0.0.1/24 dev lo");
+        ip("route add 10.9.0.0/16 via 10.0.0.2");
+        ip("neighbour add 10.0.0.2 dev lo lladdr 02:00:00:00:00:02");
+        assert_eq!(events.drain(|event| panic!("{event:?}")).unwrap(), Drained::Empty);
+    });
+}
+
+/// A case of [`what_is_configured_on_a_link_is_found`]: what it is, what `ip` is told, what is to be found on `v0`.
+type Configured = (&'static str, &'static [&'static str], &'static str);
+
+#[test]
+fn what_is_configured_on_a_link_is_found() {
+    let cases: [Configured; 20] = [
+        ("nothing", &[], ""),
+        ("a link that is down", &["link set v0 down"], ""),
+        ("IPv4 link-local", &["address add 169.254.1.2/16 dev v0"], ""),
+        ("an MTU too small for IPv6", &["link set v0 mtu 1000"], ""),
+        ("configuration of another link", &["address add 10.0.0.4/24 dev v1", "route add default via 10.0.0.1"], ""),
+        ("multicast", &["route add 224.0.0.0/4 dev v0"], ""),
+        ("an IPv4 address", &["address add 10.0.0.4/24 dev v0"], "address 10.0.0.4/24"),
+        (
+            "an IPv4 address of a link that is down",
+            &["address add 10.0.0.4/24 dev v0", "link set v0 down"],
+            "address 10.0.0.4/24",
+        ),
+        ("a point-to-point address", &["address add 10.0.0.4 peer 10.0.0.5 dev v0"], "address 10.0.0.4/32"),
+        ("an IPv6 address", &["address add 2001:db8::4/64 dev v0"], "address 2001:db8::4/64"),
+        (
+            "link-local and another",
+            &["address add 169.254.1.2/16 dev v0", "address add 10.0.0.4/24 dev v0"],
+            "address 10.0.0.4/24",
+        ),
+        ("a route", &["route add 10.1.0.0/16 dev v0"], "route 10.1.0.0/16 in table 254"),
+        ("a route in another table", &["route add 10.1.0.0/16 dev v0 table 100"], "route 10.1.0.0/16 in table 100"),
+        ("a table beyond 8 bits", &["route add 10.1.0.0/16 dev v0 table 1000"], "route 10.1.0.0/16 in table 1000"),
+        ("a default route", &["route add default dev v0"], "route 0.0.0.0/0 in table 254"),
+        ("an IPv6 route", &["route add 2001:db8::/32 dev v0"], "route 2001:db8::/32 in table 254"),
+        (
+            "an IPv6 route in another table",
+            &["route add 2001:db8::/32 dev v0 table 100"],
+            "route 2001:db8::/32 in table 100",
+        ),
+        ("an IPv6 default route", &["-6 route add default via fe80::1 dev v0"], "route ::/0 in table 254"),
+        (
+            "a multipath route",
+            &["route add 10.1.0.0/16 nexthop dev v1 nexthop dev v0"],
+            "route 10.1.0.0/16 in table 254",
+        ),
+        (
+            "an IPv6 multipath route",
+            &["route add 2001:db8::/32 nexthop via fe80::1 dev v1 nexthop via fe80::1 dev v0"],
+            "route 2001:db8::/32 in table 254",
+        ),
+    ];
+    for (case, commands, want) in cases {
+        in_namespace(move || {
+            veth("v0", "v1");
+            let v0 = index("v0");
+            assert_eq!(configuration(v0).unwrap(), None, "{case}: before");
+            for command in commands {
+                ip(command);
+            }
+            let found = configuration(v0).unwrap().map_or_else(String::new, |found| found.to_string());
+            assert_eq!(found, want, "{case}");
+        });
+    }
+}
+
+#[test]
+fn a_route_by_a_nexthop_object_is_found_even_when_it_names_no_link() {
+    for compatible in ["1", "0"] {
+        in_namespace(move || {
+            veth("v0", "v1");
+            set_sysctl("ipv4/nexthop_compat_mode", compatible);
+            ip("nexthop add id 1 dev v0");
+            ip("nexthop add id 2 dev v1");
+            ip("nexthop add id 3 group 1/2");
+            ip("route add 10.1.0.0/16 nhid 3");
+            let dst: IpAddr = "10.1.0.0".parse().unwrap();
+            let want = Configuration::Route { dst, prefix: 16, table: 254 };
+            assert_eq!(configuration(index("v0")).unwrap(), Some(want), "compatible: {compatible}");
+            assert_eq!(configuration(index("v1")).unwrap(), Some(want), "compatible: {compatible}");
+            ip("link add v2 type veth peer name v3");
+            assert_eq!(configuration(index("v2")).unwrap(), None);
+        });
+    }
+}
+
+#[test]
+fn the_configuration_of_no_link_is_an_error() {
+    in_namespace(|| {
+        let error = configuration(IfIndex::new(4711).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+        assert_eq!(error.errno(), libc::ENODEV);
+    });
+}
+
+thread_local! {
+    static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what each thread logs.
+struct Keep;
+
+impl log::Log for Keep {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_routes_of_other_links_do_not_reach_us() {
+    let _ = log::set_logger(&Keep);
+    log::set_max_level(log::LevelFilter::Debug);
+    in_namespace(|| {
+        veth("v0", "v1");
+        ip_batch((0..20_000).map(|i| format!("route add 10.{}.{}.0/24 dev v1", i / 256, i % 256)));
+        let (v0, v1) = (index("v0"), index("v1"));
+        LOGGED.take();
+        assert_eq!(configuration(v0).unwrap(), None);
+        let lines = LOGGED.take();
+        // Two families each of addresses and routes.
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        for line in lines {
+            let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+            let (messages, datagrams): (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+            assert!(messages < 8 && datagrams <= 2, "{line}");
+        }
+        let found = configuration(v1).unwrap().map(|found| found.to_string());
+        assert_eq!(found.as_deref(), Some("route 10.0.0.0/24 in table 254"));
+    });
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Are the structs of include/vdev_layout.h those of DPDK?
+ *
+ * Compiled with the headers of one DPDK release, whose rte_version.h says which of the two
+ * layouts is compared. Each offset, size and type is a static assert: when one differs,
+ * this does not compile. The program only tells what was compared.
+ *
+ * The caller gives the include folders: ours, DPDK's public headers, and those of its
+ * private ones, in a source tree of the same release:
+ *
+ *   cc $(pkg-config --cflags libdpdk) -Iinclude -I$tree/drivers/bus/vdev \
+ *           -I$tree/lib/eal/include tests/layout.c -o layout && ./layout
+ *
+ * For a release that is not installed: -include rte_config.h, and the tree's config,
+ * lib/eal/linux/include, lib/eal/<architecture>/include, lib/kvargs and (since 23.11)
+ * lib/log, with an rte_build_config.h that meson made.
+ */
+#include <stddef.h>
+#include <stdio.h>
+
+#include <rte_version.h>
+
+#include <bus_vdev_driver.h>
+#include <dev_driver.h>
+
+#include "vdev_layout.h"
+
+#if RTE_VERSION >= RTE_VERSION_NUM(26, 7, 0, 0)
+#define OURS(name) struct netvsc_##name##_26_07
+#define DEVICE_OFFSET NETVSC_VDEV_DEVICE_OFFSET_26_07
+#define LIST_LINKS(STRUCT, TYPED)
+#define BUS(TYPED) TYPED(driver, bus)
+#else
+#define OURS(name) struct netvsc_##name##_22_11
+#define DEVICE_OFFSET NETVSC_VDEV_DEVICE_OFFSET_22_11
+#define LIST_LINKS(STRUCT, TYPED) STRUCT(vdev_driver, next)
+#define BUS(TYPED)
+#endif
+
+/* Every member, in order: STRUCT for one that is a struct of ours, TYPED for the rest. */
+#define MEMBERS(STRUCT, TYPED) \
+	STRUCT(driver, next) \
+	TYPED(driver, name) \
+	TYPED(driver, alias) \
+	BUS(TYPED) \
+	LIST_LINKS(STRUCT, TYPED) \
+	STRUCT(vdev_driver, driver) \
+	TYPED(vdev_driver, probe) \
+	TYPED(vdev_driver, remove) \
+	TYPED(vdev_driver, dma_map) \
+	TYPED(vdev_driver, dma_unmap) \
+	TYPED(vdev_driver, drv_flags)
+
+#define MEMBER(type, member) (((type *)0)->member)
+
+#define SAME_PLACE(name, member) \
+	_Static_assert(offsetof(OURS(name), member) == offsetof(struct rte_##name, member), \
+		"offset of rte_" #name "." #member); \
+	_Static_assert(sizeof(MEMBER(OURS(name), member)) == \
+			sizeof(MEMBER(struct rte_##name, member)), \
+		"size of rte_" #name "." #member);
+
+/* Compatible types are assignable both ways: a hook of ours is one of theirs. */
+#define SAME_PLACE_AND_TYPE(name, member) \
+	SAME_PLACE(name, member) \
+	_Static_assert(__builtin_types_compatible_p( \
+			__typeof__(MEMBER(OURS(name), member)), \
+			__typeof__(MEMBER(struct rte_##name, member))), \
+		"type of rte_" #name "." #member);
+
+#define SAME_SIZE(name) \
+	_Static_assert(sizeof(OURS(name)) == sizeof(struct rte_##name), "size of rte_" #name);
+
+MEMBERS(SAME_PLACE, SAME_PLACE_AND_TYPE)
+SAME_SIZE(driver)
+SAME_SIZE(vdev_driver)
+_Static_assert(DEVICE_OFFSET == offsetof(struct rte_vdev_device, device),
+	"offset of rte_vdev_device.device");
+
+struct compared {
+	const char *what;
+	size_t bytes;
+};
+
+#define OFFSET_ROW(name, member) \
+	{ "offset rte_" #name "." #member, offsetof(OURS(name), member) },
+#define SIZE_ROW(name) \
+	{ "size   rte_" #name, sizeof(OURS(name)) },
+
+static const struct compared compared[] = {
+	MEMBERS(OFFSET_ROW, OFFSET_ROW)
+	{ "offset rte_vdev_device.device", DEVICE_OFFSET },
+	SIZE_ROW(driver)
+	SIZE_ROW(vdev_driver)
+};
+
+int
+main(void)
+{
+	const size_t count = sizeof(compared) / sizeof(compared[0]);
+
+	printf("DPDK %d.%02d\n", RTE_VER_YEAR, RTE_VER_MONTH);
+	for (size_t i = 0; i < count; i++)
+		printf("%-34s %3zu\n", compared[i].what, compared[i].bytes);
+	printf("%zu compared\n", count);
+	return 0;
+}

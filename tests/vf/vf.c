@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/**
+ * @file
+ * net_test_vf: a stand-in for the PMD of an SR-IOV VF.
+ *
+ * It drives a PCI device the way mlx5 does: the kernel driver stays bound, and
+ * the driver works on the netdevice which that made. Where mlx5 has ibverbs
+ * queues, this has an AF_PACKET socket. When the netdevice goes away,
+ * RTE_ETH_EVENT_INTR_RMV is raised, once, on the EAL interrupt thread.
+ *
+ * The netdevice is the first one that exists under <PCI devices>/<address>/net/,
+ * where <PCI devices> is what the PCI bus scans: /sys/bus/pci/devices, or the
+ * folder that the environment variable SYSFS_PCI_DEVICES names. It must be up:
+ * like mlx5, this does not raise it.
+ *
+ * Unlike with mlx5 the kernel stack sees the received packets too, addresses
+ * are not filtered beyond what the netdevice does, and all packets come in on
+ * queue 0.
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#define RTE_LOG_DEFAULT_LOGTYPE pmd.net.test_vf
+
+#include <ethdev_driver.h>
+#include <ethdev_pci.h>
+#include <rte_interrupts.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_string_fns.h>
+#include <rte_version.h>
+
+#ifndef PACKET_IGNORE_OUTGOING /* Linux 4.20 */
+#define PACKET_IGNORE_OUTGOING 23
+#endif
+
+#define VF_QUEUES 4
+#define VF_MACS 16
+#define VF_FRAME_MAX 9728
+
+/** No vendor has this id: it stands for a device in a made-up PCI tree. */
+#define VF_FAKE_VENDOR 0x7e57
+#define VF_FAKE_DEVICE 0x0001
+/** What QEMU offers as e.g. a second NIC, to play the VF in a guest. */
+#define VF_VMXNET3_VENDOR 0x15ad
+#define VF_VMXNET3_DEVICE 0x07b0
+
+RTE_LOG_REGISTER_DEFAULT(vf_logtype, NOTICE)
+
+#define VF_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_ ## level, vf_logtype, "net_test_vf: " fmt "\n", ##__VA_ARGS__)
+
+/** Waits for the end of one netdevice. May outlive the port by one callback. */
+struct vf_watch {
+	struct rte_intr_handle *intr; /* Holds the rtnetlink socket. */
+	int ifindex;
+	uint16_t port_id;
+	bool gone;
+};
+
+struct vf_queue {
+	struct vf *vf;
+	struct rte_mempool *pool; /* Rx only. */
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t errors;
+	uint64_t no_mbuf; /* Rx only. */
+};
+
+struct vf {
+	char ifname[IF_NAMESIZE];
+	int ifindex;
+	int socket; /* AF_PACKET; open from start to stop, else -1. */
+	bool vlan_strip;
+	uint16_t port_id;
+	struct vf_watch *watch;
+	struct rte_ether_addr macs[VF_MACS];
+	struct vf_queue rx[VF_QUEUES];
+	struct vf_queue tx[VF_QUEUES];
+};
+
+/* The netdevice's end. */
+
+static bool
+vf_netdev_exists(int ifindex)
+{
+	char name[IF_NAMESIZE];
+
+	return if_indextoname(ifindex, name) != NULL;
+}
+
+/** Tells if a message says that the netdevice is deleted (not just out of a bridge). */
+static bool
+vf_is_dellink(const struct nlmsghdr *msg, int ifindex)
+{
+	const struct ifinfomsg *info = NLMSG_DATA(msg);
+
+	return msg->nlmsg_type == RTM_DELLINK &&
+		msg->nlmsg_len >= NLMSG_LENGTH(sizeof(*info)) &&
+		info->ifi_family == AF_UNSPEC && info->ifi_index == ifindex;
+}
+
+/** Reads all there is, as EAL calls again for as long as anything is left. */
+static bool
+vf_watch_drain(const struct vf_watch *watch)
+{
+	union {
+		struct nlmsghdr align;
+		char bytes[32 * 1024];
+	} buf;
+	bool gone = false;
+
+	for (;;) {
+		ssize_t size = recv(rte_intr_fd_get(watch->intr), &buf, sizeof(buf), 0);
+		int left = size;
+
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == ENOBUFS) { /* Events were lost. */
+			gone |= !vf_netdev_exists(watch->ifindex);
+			continue;
+		}
+		if (size <= 0)
+			return gone;
+		for (struct nlmsghdr *msg = &buf.align; NLMSG_OK(msg, (unsigned int)left);
+				msg = NLMSG_NEXT(msg, left))
+			gone |= vf_is_dellink(msg, watch->ifindex);
+	}
+}
+
+static void
+vf_watch_event(void *arg)
+{
+	struct vf_watch *watch = arg;
+
+	if (!vf_watch_drain(watch) || watch->gone)
+		return;
+	watch->gone = true;
+	VF_LOG(NOTICE, "port %u: netdevice %d is gone", watch->port_id, watch->ifindex);
+	rte_eth_dev_callback_process(&rte_eth_devices[watch->port_id],
+			RTE_ETH_EVENT_INTR_RMV, NULL);
+}
+
+static void
+vf_watch_free(struct rte_intr_handle *intr __rte_unused, void *arg)
+{
+	struct vf_watch *watch = arg;
+
+	if (rte_intr_fd_get(watch->intr) >= 0)
+		close(rte_intr_fd_get(watch->intr));
+	rte_intr_instance_free(watch->intr);
+	free(watch);
+}
+
+static void
+vf_watch_stop(struct vf_watch *watch)
+{
+	int ret;
+
+	/*
+	 * A callback that is running may wait for a lock of our caller
+	 * (failsafe's), so do not wait for it: it frees the watch when it ends.
+	 */
+	do {
+		ret = rte_intr_callback_unregister(watch->intr, vf_watch_event, watch);
+		if (ret != -EAGAIN) {
+			vf_watch_free(watch->intr, watch);
+			return;
+		}
+		ret = rte_intr_callback_unregister_pending(watch->intr, vf_watch_event,
+				watch, vf_watch_free);
+	} while (ret == -EAGAIN);
+}
+
+static struct vf_watch *
+vf_watch_start(uint16_t port_id, int ifindex)
+{
+	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	struct vf_watch *watch = calloc(1, sizeof(*watch));
+	int fd;
+
+	if (watch == NULL)
+		return NULL;
+	watch->port_id = port_id;
+	watch->ifindex = ifindex;
+	watch->intr = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+	if (watch->intr == NULL) {
+		free(watch);
+		return NULL;
+	}
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	/* EXT: other types have EAL read from the socket first. */
+	if (rte_intr_fd_set(watch->intr, fd) != 0 ||
+			rte_intr_type_set(watch->intr, RTE_INTR_HANDLE_EXT) != 0 ||
+			fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+			rte_intr_callback_register(watch->intr, vf_watch_event, watch) != 0) {
+		vf_watch_free(watch->intr, watch);
+		return NULL;
+	}
+	return watch;
+}
+
+/* Packets. */
+
+/** Takes the VLAN tag, which the kernel hands over beside the packet. */
+static void
+vf_rx_vlan(const struct vf *vf, struct msghdr *msg, struct rte_mbuf **mbuf)
+{
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg);
+	struct tpacket_auxdata aux;
+
+	if (cmsg == NULL || cmsg->cmsg_level != SOL_PACKET || cmsg->cmsg_type != PACKET_AUXDATA)
+		return;
+	memcpy(&aux, CMSG_DATA(cmsg), sizeof(aux));
+	if (!(aux.tp_status & TP_STATUS_VLAN_VALID))
+		return;
+	(*mbuf)->vlan_tci = aux.tp_vlan_tci;
+	(*mbuf)->ol_flags |= RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
+	if (!vf->vlan_strip)
+		rte_vlan_insert(mbuf);
+}
+
+static uint16_t
+vf_rx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
+{
+	struct vf_queue *queue = arg;
+	const struct vf *vf = queue->vf;
+	uint16_t received = 0;
+
+	if (queue != &vf->rx[0])
+		return 0;
+	while (received < count) {
+		union {
+			struct cmsghdr align;
+			char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+		} control;
+		struct iovec iov;
+		struct msghdr msg = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control),
+		};
+		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(queue->pool);
+		ssize_t size;
+
+		if (mbuf == NULL) {
+			queue->no_mbuf++;
+			break;
+		}
+		iov.iov_base = rte_pktmbuf_mtod(mbuf, void *);
+		iov.iov_len = rte_pktmbuf_tailroom(mbuf);
+		size = recvmsg(vf->socket, &msg, MSG_DONTWAIT | MSG_TRUNC);
+		if (size <= 0) { /* None there, or the netdevice is down or gone. */
+			rte_pktmbuf_free(mbuf);
+			break;
+		}
+		if ((size_t)size > iov.iov_len) {
+			queue->errors++;
+			rte_pktmbuf_free(mbuf);
+			continue;
+		}
+		mbuf->pkt_len = mbuf->data_len = size;
+		mbuf->port = vf->port_id;
+		vf_rx_vlan(vf, &msg, &mbuf);
+		queue->packets++;
+		queue->bytes += size;
+		mbufs[received++] = mbuf;
+	}
+	return received;
+}
+
+static uint16_t
+vf_tx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
+{
+	struct vf_queue *queue = arg;
+	char copy[VF_FRAME_MAX];
+	uint16_t i;
+
+	for (i = 0; i < count; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+		const void *frame = NULL;
+		ssize_t sent = -1;
+
+		if ((mbuf->ol_flags & RTE_MBUF_F_TX_VLAN) == 0 || rte_vlan_insert(&mbuf) == 0) {
+			if (mbuf->pkt_len <= sizeof(copy))
+				frame = rte_pktmbuf_read(mbuf, 0, mbuf->pkt_len, copy);
+			mbufs[i] = mbuf;
+		}
+		if (frame != NULL)
+			sent = send(queue->vf->socket, frame, mbuf->pkt_len, MSG_DONTWAIT);
+		if (frame != NULL && sent < 0 && errno == EAGAIN)
+			break; /* The send buffer is full, as a ring would be. */
+		if (sent < 0) {
+			queue->errors++;
+		} else {
+			queue->packets++;
+			queue->bytes += sent;
+		}
+		rte_pktmbuf_free(mbuf);
+	}
+	return i;
+}
+
+/* ethdev operations. */
+
+static int
+vf_stop(struct rte_eth_dev *dev)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	if (vf->socket >= 0)
+		close(vf->socket);
+	vf->socket = -1;
+	dev->data->dev_link.link_status = RTE_ETH_LINK_DOWN;
+	return 0;
+}
+
+static int
+vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
+{
+	const struct vf *vf = dev->data->dev_private;
+	struct rte_eth_link link = {
+		.link_speed = RTE_ETH_SPEED_NUM_25G,
+		.link_duplex = RTE_ETH_LINK_FULL_DUPLEX,
+		.link_autoneg = RTE_ETH_LINK_AUTONEG,
+		.link_status = vf->socket >= 0 ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
+	};
+
+	return rte_eth_linkstatus_set(dev, &link);
+}
+
+static int
+vf_start(struct rte_eth_dev *dev)
+{
+	struct vf *vf = dev->data->dev_private;
+	struct sockaddr_ll addr = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = vf->ifindex,
+	};
+	const int on = 1;
+	int err;
+
+	/* Protocol 0 receives nothing before it is bound to the one netdevice. */
+	vf->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (vf->socket < 0 ||
+			setsockopt(vf->socket, SOL_PACKET, PACKET_IGNORE_OUTGOING,
+				&on, sizeof(on)) != 0 ||
+			setsockopt(vf->socket, SOL_PACKET, PACKET_AUXDATA,
+				&on, sizeof(on)) != 0 ||
+			bind(vf->socket, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
+		err = errno;
+		VF_LOG(ERR, "%s (%s): cannot open a packet socket: %s",
+			dev->data->name, vf->ifname, strerror(err));
+		vf_stop(dev);
+		return -err;
+	}
+	vf_link_update(dev, 0);
+	return 0;
+}
+
+static int
+vf_configure(struct rte_eth_dev *dev)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	vf->vlan_strip = dev->data->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	return 0;
+}
+
+static int
+vf_close(struct rte_eth_dev *dev)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY || vf == NULL)
+		return 0;
+	vf_stop(dev);
+	if (vf->watch != NULL)
+		vf_watch_stop(vf->watch);
+	vf->watch = NULL;
+	dev->data->mac_addrs = NULL; /* Part of dev_private, which ethdev frees. */
+	return 0;
+}
+
+static int
+vf_is_removed(struct rte_eth_dev *dev)
+{
+	const struct vf *vf = dev->data->dev_private;
+
+	return !vf_netdev_exists(vf->ifindex);
+}
+
+/** What failsafe offers is what all its sub-devices have: not less than af_packet here. */
+static int
+vf_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
+{
+	const struct vf *vf = dev->data->dev_private;
+
+	info->if_index = vf->ifindex;
+	info->max_mac_addrs = VF_MACS;
+	info->max_rx_pktlen = VF_FRAME_MAX;
+	info->max_mtu = VF_FRAME_MAX - RTE_ETHER_HDR_LEN - RTE_ETHER_CRC_LEN;
+	info->max_rx_queues = VF_QUEUES;
+	info->max_tx_queues = VF_QUEUES;
+	info->rx_offload_capa = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+	info->speed_capa = RTE_ETH_LINK_SPEED_25G;
+	return 0;
+}
+
+static int
+vf_rx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t descriptors __rte_unused,
+		unsigned int socket __rte_unused, const struct rte_eth_rxconf *conf __rte_unused,
+		struct rte_mempool *pool)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	vf->rx[id].vf = vf;
+	vf->rx[id].pool = pool;
+	dev->data->rx_queues[id] = &vf->rx[id];
+	return 0;
+}
+
+static int
+vf_tx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t descriptors __rte_unused,
+		unsigned int socket __rte_unused, const struct rte_eth_txconf *conf __rte_unused)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	vf->tx[id].vf = vf;
+	dev->data->tx_queues[id] = &vf->tx[id];
+	return 0;
+}
+
+static void
+vf_queue_release(struct rte_eth_dev *dev __rte_unused, uint16_t id __rte_unused)
+{
+}
+
+static int
+vf_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
+		, struct eth_queue_stats *queues __rte_unused
+#endif
+		)
+{
+	const struct vf *vf = dev->data->dev_private;
+
+	for (int i = 0; i < VF_QUEUES; i++) {
+		stats->ipackets += vf->rx[i].packets;
+		stats->ibytes += vf->rx[i].bytes;
+		stats->ierrors += vf->rx[i].errors;
+		stats->rx_nombuf += vf->rx[i].no_mbuf;
+		stats->opackets += vf->tx[i].packets;
+		stats->obytes += vf->tx[i].bytes;
+		stats->oerrors += vf->tx[i].errors;
+	}
+	return 0;
+}
+
+static void
+vf_queue_stats_reset(struct vf_queue *queue)
+{
+	queue->packets = queue->bytes = queue->errors = queue->no_mbuf = 0;
+}
+
+static int
+vf_stats_reset(struct rte_eth_dev *dev)
+{
+	struct vf *vf = dev->data->dev_private;
+
+	for (int i = 0; i < VF_QUEUES; i++) {
+		vf_queue_stats_reset(&vf->rx[i]);
+		vf_queue_stats_reset(&vf->tx[i]);
+	}
+	return 0;
+}
+
+/* Settings that are accepted and change nothing. */
+
+static int
+vf_accept(struct rte_eth_dev *dev __rte_unused)
+{
+	return 0;
+}
+
+static int
+vf_mtu_set(struct rte_eth_dev *dev __rte_unused, uint16_t mtu __rte_unused)
+{
+	return 0;
+}
+
+static int
+vf_mac_set(struct rte_eth_dev *dev __rte_unused, struct rte_ether_addr *mac __rte_unused)
+{
+	return 0;
+}
+
+static int
+vf_mac_add(struct rte_eth_dev *dev __rte_unused, struct rte_ether_addr *mac __rte_unused,
+		uint32_t index __rte_unused, uint32_t pool __rte_unused)
+{
+	return 0;
+}
+
+static void
+vf_mac_remove(struct rte_eth_dev *dev __rte_unused, uint32_t index __rte_unused)
+{
+}
+
+static int
+vf_mc_addr_list_set(struct rte_eth_dev *dev __rte_unused,
+		struct rte_ether_addr *macs __rte_unused, uint32_t count __rte_unused)
+{
+	return 0;
+}
+
+static const struct eth_dev_ops vf_ops = {
+	.allmulticast_disable = vf_accept,
+	.allmulticast_enable = vf_accept,
+	.dev_close = vf_close,
+	.dev_configure = vf_configure,
+	.dev_infos_get = vf_infos_get,
+	.dev_set_link_down = vf_accept,
+	.dev_set_link_up = vf_accept,
+	.dev_start = vf_start,
+	.dev_stop = vf_stop,
+	.is_removed = vf_is_removed,
+	.link_update = vf_link_update,
+	.mac_addr_add = vf_mac_add,
+	.mac_addr_remove = vf_mac_remove,
+	.mac_addr_set = vf_mac_set,
+	.mtu_set = vf_mtu_set,
+	.promiscuous_disable = vf_accept,
+	.promiscuous_enable = vf_accept,
+	.rx_queue_release = vf_queue_release,
+	.rx_queue_setup = vf_rx_queue_setup,
+	.set_mc_addr_list = vf_mc_addr_list_set,
+	.stats_get = vf_stats_get,
+	.stats_reset = vf_stats_reset,
+	.tx_queue_release = vf_queue_release,
+	.tx_queue_setup = vf_tx_queue_setup,
+};
+
+/* The PCI device. */
+
+/** Finds the netdevice that the kernel driver of a PCI device made. */
+static int
+vf_find_netdev(struct vf *vf, const struct rte_pci_device *pci)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/%s/net", rte_pci_get_sysfs_path(), pci->name);
+	dir = opendir(path);
+	if (dir != NULL) {
+		while (vf->ifindex == 0 && (entry = readdir(dir)) != NULL) {
+			strlcpy(vf->ifname, entry->d_name, sizeof(vf->ifname));
+			vf->ifindex = if_nametoindex(vf->ifname); /* 0 for "." and ".." */
+		}
+		closedir(dir);
+	}
+	if (vf->ifindex == 0) {
+		VF_LOG(ERR, "%s: no netdevice of %s exists", pci->name, path);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+static int
+vf_read_mac(struct vf *vf)
+{
+	struct ifreq request = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret = -1;
+
+	strlcpy(request.ifr_name, vf->ifname, sizeof(request.ifr_name));
+	if (fd >= 0) {
+		ret = ioctl(fd, SIOCGIFHWADDR, &request);
+		close(fd);
+	}
+	memcpy(&vf->macs[0], request.ifr_hwaddr.sa_data, sizeof(vf->macs[0]));
+	return ret == 0 ? 0 : -ENODEV;
+}
+
+static int
+vf_init(struct rte_eth_dev *dev)
+{
+	const struct rte_pci_device *pci = RTE_ETH_DEV_TO_PCI(dev);
+	struct vf *vf = dev->data->dev_private;
+
+	dev->dev_ops = &vf_ops;
+	dev->rx_pkt_burst = rte_eth_pkt_burst_dummy;
+	dev->tx_pkt_burst = rte_eth_pkt_burst_dummy;
+	/* The descriptors are the primary process's: others can look, not move packets. */
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return 0;
+
+	vf->socket = -1;
+	vf->port_id = dev->data->port_id;
+	if (vf_find_netdev(vf, pci) != 0)
+		return -ENODEV;
+	vf->watch = vf_watch_start(vf->port_id, vf->ifindex);
+	if (vf->watch == NULL) {
+		VF_LOG(ERR, "%s: cannot watch netdevice %s", pci->name, vf->ifname);
+		return -EIO;
+	}
+	/* Only now, as the netdevice may have gone before the watch began. */
+	if (vf_read_mac(vf) != 0) {
+		VF_LOG(ERR, "%s: netdevice %s is gone", pci->name, vf->ifname);
+		vf_close(dev);
+		return -ENODEV;
+	}
+	dev->rx_pkt_burst = vf_rx_burst;
+	dev->tx_pkt_burst = vf_tx_burst;
+	dev->data->mac_addrs = vf->macs;
+	VF_LOG(NOTICE, "%s: drives %s (ifindex %d) as port %u",
+		pci->name, vf->ifname, vf->ifindex, vf->port_id);
+	return 0;
+}
+
+static int
+vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
+{
+	return rte_eth_dev_pci_generic_probe(pci, sizeof(struct vf), vf_init);
+}
+
+static int
+vf_remove(struct rte_pci_device *pci)
+{
+	return rte_eth_dev_pci_generic_remove(pci, vf_close);
+}
+
+static const struct rte_pci_id vf_ids[] = {
+	{ RTE_PCI_DEVICE(VF_FAKE_VENDOR, VF_FAKE_DEVICE) },
+	{ RTE_PCI_DEVICE(VF_VMXNET3_VENDOR, VF_VMXNET3_DEVICE) },
+	{ .vendor_id = 0 },
+};
+
+static struct rte_pci_driver vf_driver = {
+	.id_table = vf_ids,
+	.drv_flags = RTE_PCI_DRV_INTR_RMV, /* No mapping: the kernel driver stays. */
+	.probe = vf_probe,
+	.remove = vf_remove,
+};
+
+RTE_PMD_REGISTER_PCI(net_test_vf, vf_driver);
