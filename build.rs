@@ -9,7 +9,10 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     "rte_bus_find_by_name",
     "rte_dev_devargs",
+    "rte_dev_iterator_init",
+    "rte_dev_iterator_next",
     "rte_dev_name",
+    "rte_dev_remove",
     "rte_devargs_add",
     "rte_devargs_next",
     "rte_devargs_parse",
@@ -49,9 +52,10 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Types that no function above brings along: the private structs of `include/vdev_layout.h`.
-const TYPES: &[&str] = &["netvsc_vdev_driver_22_11", "netvsc_vdev_driver_26_07"];
+const TYPES: &[&str] =
+    &["netvsc_device_head", "netvsc_ethdev_head", "netvsc_vdev_driver_22_11", "netvsc_vdev_driver_26_07"];
 
-/// Constants of DPDK's headers.
+/// Constants of DPDK's headers, and the table by which applications call PMDs.
 const CONSTANTS: &[&str] = &[
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
@@ -59,6 +63,7 @@ const CONSTANTS: &[&str] = &[
     "RTE_ETH_NAME_MAX_LEN",
     "RTE_LOG_.*",
     "RTE_MAX_ETHPORTS",
+    "rte_eth_fp_ops",
 ];
 
 /// Libraries that hold those functions. The linker drops what a DPDK release keeps elsewhere.

@@ -13,8 +13,9 @@
  * rte_version() which of the two to hand to rte_vdev_register(). The names are ours:
  * this header can be read beside DPDK's, and tests/layout.c compares the two.
  *
- * struct rte_device is left out on purpose. Where it begins is all one must know to
- * use the accessors that librte_eal exports (rte_dev_name(), rte_dev_devargs(), ...).
+ * Of struct rte_device and struct rte_eth_dev only the beginning is given, which is the
+ * same in all releases: for everything else there are accessors that DPDK exports
+ * (rte_dev_name(), rte_dev_devargs(), ...).
  */
 #ifndef VDEV_LAYOUT_H
 #define VDEV_LAYOUT_H
@@ -97,6 +98,20 @@ struct netvsc_vdev_driver_26_07 {
 void rte_vdev_register(struct rte_vdev_driver *driver);
 void rte_vdev_unregister(struct rte_vdev_driver *driver);
 
+/* The beginning of struct rte_device: lib/eal/include/dev_driver.h, 22.11.11 and 26.07. */
+struct netvsc_device_head {
+	struct netvsc_list_links next;
+	const char *name;
+	const char *bus_info;
+	const void *driver; /* null while no driver has it */
+};
+
+/* The beginning of struct rte_eth_dev: lib/ethdev/ethdev_driver.h, 22.11.11 and 26.07. */
+struct netvsc_ethdev_head {
+	void *rx_pkt_burst; /* functions */
+	void *tx_pkt_burst;
+};
+
 /*
  * The numbers, written out, so that neither a slip above nor a reader with other ideas
  * of a C layout (bindgen) goes unnoticed. A 32-bit target has others.
@@ -139,6 +154,9 @@ NETVSC_AT(netvsc_vdev_driver_26_07, dma_map, 56);
 NETVSC_AT(netvsc_vdev_driver_26_07, dma_unmap, 64);
 NETVSC_AT(netvsc_vdev_driver_26_07, drv_flags, 72);
 NETVSC_SIZE(netvsc_vdev_driver_26_07, 80);
+
+NETVSC_AT(netvsc_device_head, driver, 32);
+NETVSC_AT(netvsc_ethdev_head, tx_pkt_burst, 8);
 
 #undef NETVSC_AT
 #undef NETVSC_SIZE

@@ -242,7 +242,10 @@ mod tests {
             ("hotplug_poll=+100", "argument hotplug_poll=\"+100\": expected milliseconds"),
             ("hotplug_poll=0x64", "argument hotplug_poll=\"0x64\": expected milliseconds"),
             ("hotplug_poll=", "argument hotplug_poll=\"\": expected milliseconds"),
-            ("remote=eth1", "unknown argument \"remote\": expected one of iface, mac, force, ignore, fallback, hotplug_poll"),
+            (
+                "remote=eth1",
+                "unknown argument \"remote\": expected one of iface, mac, force, ignore, fallback, hotplug_poll",
+            ),
             ("iface", "argument iface needs a value: expected an interface name"),
             ("iface=eth1,force", "argument force needs a value: expected 0 or 1"),
             ("ifac", "unknown argument \"ifac\""),

@@ -66,7 +66,8 @@ pub extern "C" fn vdev_netvsc_register() {
             None => return error!("not registered: {text} is not among the releases 22.11 to 26.07 that it knows"),
         }
         // DPDK asks CPUID, which names Hyper-V on x86 only; elsewhere the bus of its devices tells.
-        let hyperv = eal::on_hyperv() || (!cfg!(any(target_arch = "x86", target_arch = "x86_64")) && Sysfs::default().vmbus_present());
+        let hyperv = eal::on_hyperv()
+            || (!cfg!(any(target_arch = "x86", target_arch = "x86_64")) && Sysfs::default().vmbus_present());
         if hyperv {
             if let Err(error) = vdev::add_custom_scan(manager::scan) {
                 error!("no automatic instance: {error}; add --vdev=net_vdev_netvsc");

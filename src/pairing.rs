@@ -63,11 +63,7 @@ pub fn unclear_for_choice(links: &LinkTable, selector: &Selector) -> Vec<IfIndex
     // A VF is told from other links by its NetVSC link, so that one counts too.
     let related = |link: &Link| named.iter().any(|named| fit(named, &Side::of(link)).is_some());
     let named_itself = |link: &Link| named.iter().any(|named| named.index == link.index);
-    links
-        .iter()
-        .filter(|link| unclear(link) && (named_itself(link) || related(link)))
-        .map(|link| link.index)
-        .collect()
+    links.iter().filter(|link| unclear(link) && (named_itself(link) || related(link))).map(|link| link.index).collect()
 }
 
 /// All NetVSC links: what an instance takes that names none, as far as nothing is configured on them.
@@ -234,13 +230,22 @@ mod tests {
         let table_of_cases: [(&str, Vec<Link>, Option<u32>); 10] = [
             ("none", vec![netvsc(2, A)], None),
             ("the one with its address", vec![netvsc(2, A), pci(5, A), pci(6, B)], Some(5)),
-            ("the enslaved one even when another has the address",
-             vec![netvsc(2, A), pci(5, A), enslaved(pci(7, B), 2)], Some(7)),
-            ("the one with the address before the one that has it as permanent address",
-             vec![netvsc(2, A), permanent(pci(5, B), A), pci(6, A)], Some(6)),
+            (
+                "the enslaved one even when another has the address",
+                vec![netvsc(2, A), pci(5, A), enslaved(pci(7, B), 2)],
+                Some(7),
+            ),
+            (
+                "the one with the address before the one that has it as permanent address",
+                vec![netvsc(2, A), permanent(pci(5, B), A), pci(6, A)],
+                Some(6),
+            ),
             ("the one that has it as permanent address", vec![netvsc(2, A), permanent(pci(5, B), A)], Some(5)),
-            ("the one with the link's permanent address, after the link got another",
-             vec![permanent(netvsc(2, B), A), pci(5, A)], Some(5)),
+            (
+                "the one with the link's permanent address, after the link got another",
+                vec![permanent(netvsc(2, B), A), pci(5, A)],
+                Some(5),
+            ),
             ("never a NetVSC link", vec![netvsc(2, A), netvsc(3, A)], None),
             ("never a virtual link", vec![netvsc(2, A), link(3, A, Parent::None)], None),
             ("never a link on another bus", vec![netvsc(2, A), link(3, A, Parent::Other)], None),
@@ -312,13 +317,21 @@ mod tests {
     fn any_link() -> impl Strategy<Value = Link> {
         let mac = prop_oneof![Just(None), Just(Some(A)), Just(Some(B))];
         let parent = prop_oneof![
-            Just(Parent::Unknown), Just(Parent::None), Just(Parent::NetVsc), Just(Parent::VmBus), Just(Parent::Other),
+            Just(Parent::Unknown),
+            Just(Parent::None),
+            Just(Parent::NetVsc),
+            Just(Parent::VmBus),
+            Just(Parent::Other),
             (0u32..6).prop_map(|raw| Parent::Pci(pci_addr(raw))),
         ];
         let master = proptest::option::of((1u32..6).prop_map(index));
         (1u32..6, mac.clone(), mac, master, parent, any::<bool>()).prop_map(
             |(raw, mac, permanent_mac, master, parent, ethernet)| Link {
-                mac, permanent_mac, master, ethernet, ..link(raw, A, parent)
+                mac,
+                permanent_mac,
+                master,
+                ethernet,
+                ..link(raw, A, parent)
             },
         )
     }

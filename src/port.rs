@@ -20,6 +20,7 @@ use log::{info, warn};
 
 use crate::args::{DevargsSafe, Fallback};
 use crate::eal::ethdev::Occupant;
+use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::link::{IfIndex, IfName, Link, MacAddr, PciAddr};
 use crate::mailbox::Mailbox;
@@ -96,8 +97,10 @@ pub enum Phase {
     Making,
     /// It serves.
     Live,
-    /// Its instance is gone and its failsafe port has to be closed.
+    /// Its instance is gone, and somebody is closing its failsafe port.
     Closing,
+    /// Its instance is gone, and its failsafe port is left to the interrupt thread to close.
+    Left,
 }
 
 /// What a port needs of its instance's arguments.
@@ -146,6 +149,10 @@ pub struct Port {
     mailbox: Mailbox,
     vf: Option<(VfLink, Delivery)>,
     rival: Option<IfIndex>,
+    /// The PCI function that was posted last: the only one that failsafe can hold.
+    lent: Option<PciAddr>,
+    /// The burst functions that its failsafe port was made with.
+    pub bursts: Option<SafeBursts>,
 }
 
 impl fmt::Display for Port {
@@ -161,7 +168,24 @@ impl Port {
     /// When there is no descriptor left for the mailbox.
     pub fn new(id: PortId, link: &Link, name: DevargsSafe, options: Options) -> io::Result<Self> {
         let (side, mailbox) = (Side::of(link), Mailbox::new()?);
-        Ok(Self { id, phase: Phase::Making, orphaned: false, options, name, side, mailbox, vf: None, rival: None })
+        Ok(Self {
+            id,
+            phase: Phase::Making,
+            orphaned: false,
+            options,
+            name,
+            side,
+            mailbox,
+            vf: None,
+            rival: None,
+            lent: None,
+            bursts: None,
+        })
+    }
+
+    /// The PCI function that its failsafe port may hold.
+    pub fn lent(&self) -> Option<PciAddr> {
+        self.lent
     }
 
     /// What the port's VF is recognized by.
@@ -184,8 +208,9 @@ impl Port {
             Fallback::AfPacket => "iface",
         };
         let (poll, descriptor) = (self.options.hotplug_poll_ms, self.mailbox.descriptor());
-        let mut text = format!("hotplug_poll={poll},fd({descriptor}),dev({},{key}=", self.fallback_name().to_string_lossy())
-            .into_bytes();
+        let mut text =
+            format!("hotplug_poll={poll},fd({descriptor}),dev({},{key}=", self.fallback_name().to_string_lossy())
+                .into_bytes();
         text.extend_from_slice(self.name.get().as_bytes());
         text.push(b')');
         let device = "vdev:,".len() + self.id.failsafe_name().as_bytes().len() + text.len();
@@ -327,10 +352,11 @@ impl Port {
         self.vf = Some((vf, next));
     }
 
-    fn post(&self, vf: VfLink, now: Instant) -> Option<Delivery> {
+    fn post(&mut self, vf: VfLink, now: Instant) -> Option<Delivery> {
         match self.mailbox.post(vf.address, vf.mac) {
             Ok(()) => {
                 info!("{self}: posted VF {} at {}", vf.name, vf.address);
+                self.lent = Some(vf.address);
                 Some(Delivery::Posted { since: now, told: false })
             }
             Err(error) => {

@@ -23,6 +23,7 @@
 
 #include <bus_vdev_driver.h>
 #include <dev_driver.h>
+#include <ethdev_driver.h>
 
 #include "vdev_layout.h"
 
@@ -78,6 +79,17 @@ SAME_SIZE(vdev_driver)
 _Static_assert(DEVICE_OFFSET == offsetof(struct rte_vdev_device, device),
 	"offset of rte_vdev_device.device");
 
+#define SAME_HEAD(ours, theirs, member) \
+	_Static_assert(offsetof(struct netvsc_##ours, member) == offsetof(struct theirs, member), \
+		"offset of " #theirs "." #member);
+
+#define HEADS(HEAD) \
+	HEAD(device_head, rte_device, driver) \
+	HEAD(ethdev_head, rte_eth_dev, rx_pkt_burst) \
+	HEAD(ethdev_head, rte_eth_dev, tx_pkt_burst)
+
+HEADS(SAME_HEAD)
+
 struct compared {
 	const char *what;
 	size_t bytes;
@@ -88,11 +100,15 @@ struct compared {
 #define SIZE_ROW(name) \
 	{ "size   rte_" #name, sizeof(OURS(name)) },
 
+#define HEAD_ROW(ours, theirs, member) \
+	{ "offset " #theirs "." #member, offsetof(struct netvsc_##ours, member) },
+
 static const struct compared compared[] = {
 	MEMBERS(OFFSET_ROW, OFFSET_ROW)
 	{ "offset rte_vdev_device.device", DEVICE_OFFSET },
 	SIZE_ROW(driver)
 	SIZE_ROW(vdev_driver)
+	HEADS(HEAD_ROW)
 };
 
 int

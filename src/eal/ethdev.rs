@@ -54,28 +54,40 @@ pub enum Occupant {
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
 pub fn occupant(address: PciAddr) -> Occupant {
-    let Ok(device) = CString::new(format!("pci:{address}")) else { return Occupant::Nobody };
+    let ports = on_function(address);
+    if ports.iter().any(|&(port, _)| is_owned(port)) {
+        Occupant::Owned
+    } else if ports.is_empty() {
+        Occupant::Nobody
+    } else {
+        Occupant::Unowned
+    }
+}
+
+/// Tells whether `port` sits on the PCI function at `address`.
+pub fn sits_on(port: PortNumber, address: PciAddr) -> bool {
+    on_function(address).iter().any(|&(number, _)| number == port)
+}
+
+/// Lists the ports on the PCI function at `address`, each with its device.
+pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_device)> {
+    let mut ports = Vec::new();
+    let Ok(device) = CString::new(format!("pci:{address}")) else { return ports };
     if !super::vdev::has_pci_bus() {
-        return Occupant::Nobody;
+        return ports;
     }
     let mut iterator = sys::rte_dev_iterator::default();
     // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
     if unsafe { sys::rte_eth_iterator_init(&raw mut iterator, device.as_ptr()) } != 0 {
-        return Occupant::Nobody;
+        return ports;
     }
-    let mut occupant = Occupant::Nobody;
     loop {
-        // SAFETY: initialized above; it frees what it holds when it returns RTE_MAX_ETHPORTS.
+        // SAFETY: initialized above and not run to its end; it then frees what it holds and returns RTE_MAX_ETHPORTS.
         let port = unsafe { sys::rte_eth_iterator_next(&raw mut iterator) };
         if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
-            return occupant;
+            return ports;
         }
-        occupant = Occupant::Unowned;
-        if is_owned(port) {
-            // SAFETY: initialized and not run to its end.
-            unsafe { sys::rte_eth_iterator_cleanup(&raw mut iterator) };
-            return Occupant::Owned;
-        }
+        ports.push((port, iterator.device));
     }
 }
 
@@ -98,45 +110,61 @@ pub fn stop_and_close(port: PortNumber) -> Result<(), Errno> {
     Errno::check(closed).and_then(|_| Errno::check(stopped)).map(|_| ())
 }
 
-/// Has `callback` called when any port is about to go (`RTE_ETH_EVENT_DESTROY`), on the thread that closes it and
-/// while the port still exists (`rte_eth_dev_release_port`).
+/// What happens to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It is about to go (`RTE_ETH_EVENT_DESTROY`), on the thread that closes it; it still exists
+    /// (`rte_eth_dev_release_port`).
+    Destroy,
+    /// Its device was taken away (`RTE_ETH_EVENT_INTR_RMV`), mostly on the interrupt thread; it still exists.
+    Removal,
+}
+
+impl Event {
+    fn kind(self) -> sys::rte_eth_event_type {
+        match self {
+            Self::Destroy => sys::RTE_ETH_EVENT_DESTROY,
+            Self::Removal => sys::RTE_ETH_EVENT_INTR_RMV,
+        }
+    }
+}
+
+/// Has `callback` called whenever `event` happens to any port, before those who register later.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn on_destroy(callback: fn()) -> Result<(), Errno> {
-    // SAFETY: `destroyed` takes a `fn()` as its argument.
-    let returned = unsafe {
-        sys::rte_eth_dev_callback_register(ALL, sys::RTE_ETH_EVENT_DESTROY, Some(destroyed), callback as *mut c_void)
-    };
+pub fn watch(event: Event, callback: fn(PortNumber)) -> Result<(), Errno> {
+    let argument = callback as *mut c_void;
+    // SAFETY: `notify` takes a `fn(PortNumber)` as its argument.
+    let returned = unsafe { sys::rte_eth_dev_callback_register(ALL, event.kind(), Some(notify), argument) };
     Errno::check(returned).map(|_| ())
 }
 
-/// Ends what [`on_destroy`] began.
+/// Ends what [`watch`] began.
 ///
 /// # Errors
 /// `EAGAIN` while the callback is running.
-pub fn forget_destroy(callback: fn()) -> Result<(), Errno> {
+pub fn unwatch(event: Event, callback: fn(PortNumber)) -> Result<(), Errno> {
+    let argument = callback as *mut c_void;
     // SAFETY: compares function and argument, calls nothing.
-    let returned = unsafe {
-        sys::rte_eth_dev_callback_unregister(ALL, sys::RTE_ETH_EVENT_DESTROY, Some(destroyed), callback as *mut c_void)
-    };
+    let returned = unsafe { sys::rte_eth_dev_callback_unregister(ALL, event.kind(), Some(notify), argument) };
     Errno::check(returned).map(|_| ())
 }
 
 const ALL: PortNumber = sys::RTE_ETH_ALL as PortNumber;
 
-/// The thunk of [`on_destroy`].
+/// The thunk of [`watch`].
 ///
 /// # Safety
-/// `callback` is a `fn()` cast to a pointer.
-unsafe extern "C" fn destroyed(
-    _: PortNumber,
+/// `callback` is a `fn(PortNumber)` cast to a pointer.
+unsafe extern "C" fn notify(
+    port: PortNumber,
     _: sys::rte_eth_event_type,
     callback: *mut c_void,
     _: *mut c_void,
 ) -> c_int {
-    // SAFETY: a `fn()` by the caller's duty.
-    let callback = unsafe { std::mem::transmute::<*mut c_void, fn()>(callback) };
-    guard("port event", (), callback);
+    // SAFETY: a `fn(PortNumber)` by the caller's duty.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, fn(PortNumber)>(callback) };
+    guard("port event", (), || callback(port));
     0
 }

@@ -44,9 +44,8 @@ impl Source {
         let type_set = unsafe { sys::rte_intr_type_set(handle, sys::RTE_INTR_HANDLE_EXT) };
         // SAFETY: the handle has a descriptor and a type, and EAL copies it; `run` takes a `fn()` as its argument.
         let register = || unsafe { sys::rte_intr_callback_register(handle, Some(alarm::run), callback as *mut c_void) };
-        let registered = Errno::check(fd_set)
-            .and_then(|_| Errno::check(type_set.min(0)))
-            .and_then(|_| Errno::check(register()));
+        let registered =
+            Errno::check(fd_set).and_then(|_| Errno::check(type_set.min(0))).and_then(|_| Errno::check(register()));
         if let Err(error) = registered {
             // SAFETY: the handle was allocated above and EAL has kept nothing of it.
             unsafe { sys::rte_intr_instance_free(handle) };

@@ -29,6 +29,9 @@ use std::ffi::{CString, c_int};
 unsafe extern "C" {
     /// Internal to DPDK since 22.11 and so in no installed header, yet exported by `librte_bus_vdev` in all releases.
     pub(crate) fn rte_vdev_register(driver: *mut std::ffi::c_void);
+
+    /// Internal as well, and exported by `librte_ethdev`: finds a port by its name, null when there is none.
+    pub(crate) fn rte_eth_dev_allocated(name: *const std::ffi::c_char) -> *mut netvsc_ethdev_head;
 }
 
 /// Returns DPDK's text for an error number.

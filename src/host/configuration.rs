@@ -19,7 +19,7 @@ use libc::{
 };
 
 use super::message::{Message, attributes, build_dump};
-use super::netlink::{dump, is_filtered};
+use super::netlink::{SEQUENCE, dump, is_filtered};
 use super::{Error, List};
 use crate::link::IfIndex;
 
@@ -57,44 +57,41 @@ impl fmt::Display for Configuration {
 ///
 /// When the kernel cannot be asked, or there is no such link: [`Error::Gone`].
 pub fn configuration(index: IfIndex) -> Result<Option<Configuration>, Error> {
-    for family in FAMILIES {
-        // struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32.
-        let header = [[family, 0, 0, 0], index.get().to_ne_bytes()].concat();
-        let request = build_dump(RTM_GETADDR, 1, &header, &[]);
-        let found = first(List::Addresses, &request, index).or_else(|error| match error.errno() {
+    for (list, request) in requests(index) {
+        let found = dump(list, &request, |found, message| {
+            *found = configuration_in(message, index);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match (list, found) {
+            (_, Ok(None)) => {}
+            (_, Ok(found)) => return Ok(found),
             // The link is gone, or has no addresses of this family at all: the routes will tell which.
-            libc::ENODEV => Ok(None),
-            _ => Err(error),
-        })?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    for family in FAMILIES {
-        // struct rtmsg starts with the family. The table stays 0, which stands for all.
-        let header = [family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let request = build_dump(RTM_GETROUTE, 1, &header, &[(RTA_OIF, &index.get().to_ne_bytes())]);
-        let found = first(List::Routes, &request, index).map_err(|error| match error.errno() {
-            libc::ENODEV => Error::Gone { index },
-            _ => error,
-        })?;
-        if found.is_some() {
-            return Ok(found);
+            (List::Addresses, Err(error)) if error.errno() == libc::ENODEV => {}
+            (_, Err(error)) if error.errno() == libc::ENODEV => return Err(Error::Gone { index }),
+            (_, Err(error)) => return Err(error),
         }
     }
     Ok(None)
 }
 
+/// Builds the questions that the kernel is asked about a link, in their order.
+pub fn requests(index: IfIndex) -> [(List, Vec<u8>); 4] {
+    let index = index.get().to_ne_bytes();
+    // struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32.
+    let addresses = |family| {
+        let header = [[family, 0, 0, 0], index].concat();
+        (List::Addresses, build_dump(RTM_GETADDR, SEQUENCE, &header, &[]))
+    };
+    // struct rtmsg starts with the family. The table stays 0, which stands for all.
+    let routes = |family| {
+        let header = [family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        (List::Routes, build_dump(RTM_GETROUTE, SEQUENCE, &header, &[(RTA_OIF, &index)]))
+    };
+    [addresses(INET), addresses(INET6), routes(INET), routes(INET6)]
+}
+
 const INET: u8 = AF_INET as u8;
 const INET6: u8 = AF_INET6 as u8;
-const FAMILIES: [u8; 2] = [INET, INET6];
-
-fn first(list: List, request: &[u8], index: IfIndex) -> Result<Option<Configuration>, Error> {
-    dump(list, request, |found, message| {
-        *found = configuration_in(message, index);
-        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-}
 
 /// Decodes an address or route message; `None` when it is about another link or about nothing that counts.
 pub fn configuration_in(message: &Message<'_>, index: IfIndex) -> Option<Configuration> {

@@ -39,7 +39,7 @@ const TRIES: u32 = 5;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Number of the only request that a socket makes.
-const SEQUENCE: u32 = 1;
+pub(super) const SEQUENCE: u32 = 1;
 
 /// Lists all links of the network namespace.
 ///

@@ -18,12 +18,14 @@ mod watch;
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
 use crate::args::{self, Args, Fallback, Selector};
+use crate::eal::ethdev::PortNumber;
+use crate::eal::failsafe::{Hidden, SafeBursts};
 use crate::eal::log::NOTICE;
 use crate::eal::{self, Errno, alarm, ethdev, kvargs, vdev};
 use crate::host;
@@ -46,6 +48,8 @@ const PARKING_PATIENCE: Duration = Duration::from_millis(250);
 /// The only state that the driver keeps between two calls of DPDK.
 struct Manager {
     state: Mutex<State>,
+    /// Devices of VFs that failsafe lets go of right now.
+    hidden: Mutex<Vec<Hidden>>,
     /// A kick is under way.
     kicked: AtomicBool,
     /// The automatic instance was offered to EAL.
@@ -54,6 +58,7 @@ struct Manager {
 
 static MANAGER: Manager = Manager {
     state: Mutex::new(State::new()),
+    hidden: Mutex::new(Vec::new()),
     kicked: AtomicBool::new(false),
     offered: AtomicBool::new(false),
 };
@@ -102,6 +107,11 @@ fn try_lock() -> Option<MutexGuard<'static, State>> {
         Err(TryLockError::Poisoned(poisoned)) => Some(recover(poisoned.into_inner())),
         Err(TryLockError::WouldBlock) => None,
     }
+}
+
+/// Takes the list of hidden devices, which no one holds for long.
+fn lock_hidden() -> MutexGuard<'static, Vec<Hidden>> {
+    MANAGER.hidden.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn recover(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> {
@@ -216,17 +226,15 @@ fn warn_configured(instance: &str, link: &Chosen) {
 pub fn remove(name: &CStr) {
     debug!("{}: removed", name.to_string_lossy());
     let closing = lock().withdraw(name);
-    let left = closing.into_iter().filter(|&id| !close(id)).count();
+    closing.into_iter().for_each(close);
     watch();
-    if left > 0 {
-        kick(KICK);
-    }
 }
 
 /// Offers an automatic instance to EAL, once and unless the user named one. A custom-scan callback: runs at start,
 /// before memory exists, and at every hot-plug of a virtual device.
 pub fn scan() {
-    let ours = |name: &CString| [&b"net_vdev_netvsc"[..], b"eth_vdev_netvsc"].iter().any(|n| name.as_bytes().starts_with(n));
+    let ours =
+        |name: &CString| [&b"net_vdev_netvsc"[..], b"eth_vdev_netvsc"].iter().any(|n| name.as_bytes().starts_with(n));
     if eal::process() == eal::Process::Secondary || MANAGER.offered.swap(true, Ordering::Relaxed) {
         return;
     }
@@ -253,7 +261,7 @@ fn make(id: PortId) {
     }
 }
 
-fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
+fn try_make(id: PortId, recipe: &Recipe) -> Result<Option<SafeBursts>, Errno> {
     if ethdev::find(&recipe.failsafe).is_some() {
         return Err(Errno(libc::EEXIST));
     }
@@ -270,13 +278,15 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
     debug!("{}: making it with {devargs:?}", recipe.label);
     vdev::add(&recipe.failsafe, devargs)?;
-    ethdev::find(&recipe.failsafe).map(|_| ()).ok_or(Errno(libc::ENODEV))
+    ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
+    Ok(SafeBursts::of(&recipe.failsafe))
 }
 
-/// Closes the failsafe port of a port, which takes its fallback and its VF along and leaves its vdev: removing that one
-/// as well would free what `rte_eal_cleanup` is about to read (`vdev_cleanup` up to 26.03). Returns whether it is gone.
-fn close(id: PortId) -> bool {
-    let Some(recipe) = lock().recipe(id) else { return true };
+/// Closes the failsafe port of a port in phase `Closing`, which takes its fallback and its VF along and leaves its vdev:
+/// removing that one as well would free what `rte_eal_cleanup` is about to read (`vdev_cleanup` up to 26.03). What cannot
+/// be closed is left to the interrupt thread, which tries again at each rescan of everything.
+fn close(id: PortId) {
+    let Some(recipe) = lock().recipe(id) else { return };
     let shut = || {
         if let Some(Err(error)) = ethdev::find(&recipe.failsafe).map(ethdev::stop_and_close) {
             debug!("{}: closing it: {error}", recipe.label);
@@ -287,16 +297,18 @@ fn close(id: PortId) -> bool {
     if alarm::on_interrupt_thread() || ethdev::find(&recipe.fallback).is_some() {
         shut();
     } else if alarm::with_interrupt_thread_parked(PARKING_PATIENCE, shut).is_none() {
-        debug!("{}: left to the interrupt thread to close", recipe.label);
-        return false;
+        debug!("{}: the interrupt thread is busy, and is to close it", recipe.label);
+        lock().leave(id);
+        return kick(KICK);
     }
-    if ethdev::find(&recipe.failsafe).is_some() {
+    if ethdev::find(&recipe.failsafe).is_none() {
+        info!(target: NOTICE, "{}: closed", recipe.label);
+        lock().closed(id);
+    } else {
         warn!("{}: its driver does not close it; trying again", recipe.label);
-        return false;
+        // The tick tries again.
+        lock().leave(id);
     }
-    info!(target: NOTICE, "{}: closed", recipe.label);
-    lock().closed(id);
-    true
 }
 
 /// Has the interrupt thread rescan everything after `delay`, once for all who ask meanwhile. Callable from any thread.
@@ -340,9 +352,40 @@ fn watch_on() {
     }
 }
 
+/// The device of a port was taken away. When that is the VF of a failsafe port of ours, its application is made to call
+/// bursts that mind it, before failsafe frees what the others use. Waits for the lock: later is too late.
+fn vf_removed(port: PortNumber) {
+    let lent = lock().lent();
+    for (function, id, bursts) in lent {
+        if !ethdev::sits_on(port, function) {
+            continue;
+        }
+        if let (Some(bursts), Some(failsafe)) = (bursts, ethdev::find(&id.failsafe_name())) {
+            bursts.install(failsafe);
+        }
+    }
+}
+
 /// A port of anybody's is about to go: perhaps a failsafe port of ours, or a VF's.
-fn port_goes() {
+fn port_goes(port: PortNumber) {
+    // On the interrupt thread it is failsafe that lets go of a VF, and it would do so twice.
+    if alarm::on_interrupt_thread() {
+        let lent = lock().lent();
+        if let Some(hidden) = lent.into_iter().find_map(|(function, ..)| Hidden::take(port, function)) {
+            lock_hidden().push(hidden);
+        }
+    }
     kick(KICK);
+}
+
+/// Removes the devices of VFs that failsafe has let go of.
+fn remove_hidden() {
+    let hidden = std::mem::take(&mut *lock_hidden());
+    for device in hidden {
+        if let Err(error) = device.remove() {
+            warn!("cannot remove the device of a VF that went: {error}");
+        }
+    }
 }
 
 /// Link events wait.
@@ -354,9 +397,13 @@ fn link_event() {
 ///
 /// With `all`, every port is attended to; else only those that an event concerns.
 fn rescan(all: bool) {
+    // First, so that the address is free when it is posted again.
+    remove_hidden();
     let Some(mut state) = try_lock() else {
         // An event stays readable, so the interrupt thread comes back by itself.
-        return if all { kick(KICK) };
+        return if all {
+            kick(KICK)
+        };
     };
     let questions = state.look(all, Instant::now());
     drop(state);
@@ -375,7 +422,7 @@ fn rescan(all: bool) {
     for job in jobs {
         match job {
             Job::Make(id) => make(id),
-            Job::Close(id) => drop(close(id)),
+            Job::Close(id) => close(id),
         }
     }
 }

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
+use super::watch::Watch;
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::eal::ethdev::Occupant;
-use crate::eal::{Errno, guard};
+use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
+use crate::eal::{Errno, guard};
 use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
 use crate::link::{Change, IfIndex, LinkTable, Parent, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
-use super::watch::Watch;
 
 /// Kernel drivers whose PMD opens an ibverbs device (`drivers/common/mlx5`, `drivers/net/mlx4`, `drivers/net/mana`).
 const VERBS_DRIVERS: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
@@ -358,10 +359,11 @@ impl State {
         for id in ids {
             let Some(held) = self.ports.get(&id) else { continue };
             let side = held.port.side();
-            let concerned = unsettled || changes.iter().any(|change| {
-                let links = [&change.before, &change.after];
-                links.into_iter().flatten().any(|link| pairing::concerns(link, &side))
-            });
+            let concerned = unsettled
+                || changes.iter().any(|change| {
+                    let links = [&change.before, &change.after];
+                    links.into_iter().flatten().any(|link| pairing::concerns(link, &side))
+                });
             if concerned {
                 guard("rescan of a port", (), || self.follow(id, now));
             }
@@ -386,7 +388,7 @@ impl State {
     /// Takes in what became of a port's link and of its VF's.
     fn follow(&mut self, id: PortId, now: Instant) {
         let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
-        if port.orphaned || port.phase == Phase::Closing {
+        if port.orphaned || matches!(port.phase, Phase::Closing | Phase::Left) {
             return;
         }
         match self.links.get(port.side().index) {
@@ -428,8 +430,10 @@ impl State {
             jobs.extend(self.fill_places(&answers.names, now).into_iter().map(Job::Make));
         }
         if all {
-            let closing = self.ports.values().filter(|held| held.port.phase == Phase::Closing);
-            jobs.extend(closing.map(|held| Job::Close(held.port.id)));
+            for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Left) {
+                port.phase = Phase::Closing;
+                jobs.push(Job::Close(port.id));
+            }
         }
         jobs
     }
@@ -493,14 +497,15 @@ impl State {
 
     /// Notes that a port was made, or why not. Returns whether it has to be closed again, as its instance was removed
     /// meanwhile.
-    pub(super) fn made(&mut self, id: PortId, outcome: Result<(), Errno>, now: Instant) -> bool {
+    pub(super) fn made(&mut self, id: PortId, outcome: Result<Option<SafeBursts>, Errno>, now: Instant) -> bool {
         let Some(held) = self.ports.get_mut(&id) else { return false };
         let wanted = self.instances.get_mut(&held.instance).map(|instance| &mut instance.wanted);
         let orphan = wanted.is_none();
         let wanted = wanted.into_iter().flatten().find(|wanted| wanted.place == Place::Served(id));
         self.shells.remove(&id);
         match outcome {
-            Ok(()) => {
+            Ok(bursts) => {
+                held.port.bursts = bursts;
                 if let Some(wanted) = wanted {
                     wanted.failures = 0;
                 }
@@ -524,6 +529,12 @@ impl State {
         }
     }
 
+    /// Lists the PCI functions that failsafe ports may hold, with the port and its safe bursts.
+    pub(super) fn lent(&self) -> Vec<(PciAddr, PortId, Option<SafeBursts>)> {
+        let lent = |held: &Held| Some((held.port.lent()?, held.port.id, held.port.bursts));
+        self.ports.values().filter_map(lent).collect()
+    }
+
     /// Forgets an instance and returns which of its ports have to be closed. One that is being made right now is closed
     /// by whoever makes it.
     pub(super) fn withdraw(&mut self, name: &CStr) -> Vec<PortId> {
@@ -536,6 +547,13 @@ impl State {
             }
         }
         closing
+    }
+
+    /// Notes that a port could not be closed for now.
+    pub(super) fn leave(&mut self, id: PortId) {
+        if let Some(Held { port, .. }) = self.ports.get_mut(&id) {
+            port.phase = Phase::Left;
+        }
     }
 
     /// Notes that the failsafe port of a port is gone, and lets go of its mailbox.

@@ -6,9 +6,13 @@ use std::os::fd::OwnedFd;
 
 use log::error;
 
-use super::{TICK, link_event, port_goes, tick};
+use super::{TICK, link_event, port_goes, tick, vf_removed};
+use crate::eal::alarm;
+use crate::eal::ethdev::{self, Event, PortNumber};
 use crate::eal::interrupt::Source;
-use crate::eal::{alarm, ethdev};
+
+/// What we hear of ports.
+const PORT_EVENTS: [(Event, fn(PortNumber)); 2] = [(Event::Removal, vf_removed), (Event::Destroy, port_goes)];
 
 /// What has DPDK call us. It is taken out of the state while it is changed, as that calls DPDK.
 #[derive(Debug)]
@@ -17,25 +21,25 @@ pub(super) struct Watch {
     source: Option<Source>,
     /// Whether `source` belongs to events that were given up; it could not be unregistered while it was running.
     stale: bool,
-    /// Whether we hear of ports that go.
-    destroy: bool,
+    /// Whether we hear of ports, for each of [`PORT_EVENTS`].
+    ports: [bool; 2],
     /// Whether the tick's alarm is set.
     ticking: bool,
 }
 
 impl Watch {
     pub(super) const fn new() -> Self {
-        Self { source: None, stale: false, destroy: false, ticking: false }
+        Self { source: None, stale: false, ports: [false; 2], ticking: false }
     }
 
     /// Tells whether everything calls us.
     pub(super) fn is_on(&self) -> bool {
-        self.source.is_some() && !self.stale && self.destroy && self.ticking
+        self.source.is_some() && !self.stale && self.ports == [true; 2] && self.ticking
     }
 
     /// Tells whether nothing calls us any more, but for a tick that will end itself.
     pub(super) fn is_off(&self) -> bool {
-        self.source.is_none() && !self.destroy
+        self.source.is_none() && self.ports == [false; 2]
     }
 
     /// Notes that the tick is not set again.
@@ -58,10 +62,12 @@ impl Watch {
                 None => {}
             }
         }
-        if !self.destroy {
-            match ethdev::on_destroy(port_goes) {
-                Ok(()) => self.destroy = true,
-                Err(error) => error!("cannot hear of ports that close: {error}"),
+        for (on, (event, callback)) in self.ports.iter_mut().zip(PORT_EVENTS) {
+            if !*on {
+                match ethdev::watch(event, callback) {
+                    Ok(()) => *on = true,
+                    Err(error) => error!("cannot hear of ports that go: {error}"),
+                }
             }
         }
         if !self.ticking {
@@ -78,7 +84,9 @@ impl Watch {
     /// taken away, nor waited for.
     pub(super) fn stop(&mut self) -> bool {
         self.end_source();
-        self.destroy = self.destroy && ethdev::forget_destroy(port_goes).is_err();
+        for (on, (event, callback)) in self.ports.iter_mut().zip(PORT_EVENTS) {
+            *on = *on && ethdev::unwatch(event, callback).is_err();
+        }
         self.is_off()
     }
 
