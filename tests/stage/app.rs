@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The DPDK application on the stage.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use super::{BUILD, PATIENCE, wait_for};
+
+/// A DPDK application with the driver and the stand-in VF loaded. It ends with this value.
+///
+/// When its test fails, its log is shown.
+pub struct App {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    replies: Receiver<String>,
+    log: String,
+}
+
+impl App {
+    /// Starts it with the driver's plugin, and waits until EAL is up.
+    pub fn start(arguments: &[&str]) -> Self {
+        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
+        let mut all = vec!["-d", &plugin];
+        all.extend(arguments);
+        let app = Self::launch(&format!("{BUILD}/tests/app"), &all, true);
+        app.expect_reply("ready");
+        app
+    }
+
+    /// Starts `program` with EAL arguments that fit the stage; `private` gives it memory that no other process shares.
+    pub fn launch(program: &str, arguments: &[&str], private: bool) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let log = format!("/run/app-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
+        let vf = format!("{BUILD}/tests/librte_net_test_vf.so");
+        let mut command = Command::new(program);
+        command.args(["--lcores", "0@0", "--no-telemetry", "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
+        if private {
+            command.args(["--no-huge", "-m", "128", "--no-shconf"]);
+        }
+        command.args(arguments).env("SYSFS_PCI_DEVICES", super::PCI);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        let mut child = command.spawn().expect(program);
+        let (send, replies) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { stdin: child.stdin.take(), child, replies, log }
+    }
+
+    /// Waits for a line that is just this.
+    pub fn expect_reply(&self, want: &str) {
+        assert_eq!(self.reply(), want);
+    }
+
+    fn reply(&self) -> String {
+        // Closing ports and ending EAL may take a while under AddressSanitizer.
+        match self.replies.recv_timeout(PATIENCE * 3) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("the application does not answer"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the application ended"),
+        }
+    }
+
+    /// Sends a command and returns the whole reply.
+    pub fn send(&mut self, command: &str) -> String {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").expect("the application ended");
+        self.reply()
+    }
+
+    /// Sends a command that must succeed and returns what follows `ok`.
+    pub fn ok(&mut self, command: &str) -> String {
+        let reply = self.send(command);
+        let rest = reply.strip_prefix("ok").unwrap_or_else(|| panic!("{command}: {reply}"));
+        rest.trim_start().to_owned()
+    }
+
+    /// Sends a command that must fail and returns its errno.
+    pub fn fails(&mut self, command: &str) -> i32 {
+        let reply = self.send(command);
+        let rest = reply.strip_prefix("error ").unwrap_or_else(|| panic!("{command}: {reply}"));
+        rest.split(' ').next().and_then(|errno| errno.parse().ok()).unwrap_or_else(|| panic!("{command}: {reply}"))
+    }
+
+    /// Names of all ports, sorted.
+    pub fn ports(&mut self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .ok("ports")
+            .split_whitespace()
+            // <number>:<name>:<owned>, and a name may hold colons.
+            .map(|port| port.split_once(':').unwrap().1.rsplit_once(':').unwrap().0.to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Tells whether there is a port of this name.
+    pub fn has_port(&mut self, name: &str) -> bool {
+        self.ports().iter().any(|port| port == name)
+    }
+
+    /// Waits until there is a port of this name.
+    pub fn expect_port(&mut self, name: &str) {
+        wait_for(&format!("port {name}"), || self.has_port(name).then_some(()));
+    }
+
+    /// Waits until there is no port of this name.
+    pub fn expect_no_port(&mut self, name: &str) {
+        wait_for(&format!("no port {name}"), || (!self.has_port(name)).then_some(()));
+    }
+
+    /// The arguments that EAL holds of a virtual device.
+    pub fn devargs(&mut self, name: &str) -> Option<String> {
+        let vdevs = self.ok("vdevs");
+        vdevs.split_whitespace().find_map(|vdev| {
+            let (found, arguments) = vdev.split_once(',').unwrap_or((vdev, ""));
+            (found == name).then(|| arguments.to_owned())
+        })
+    }
+
+    /// The numbers in the reply to `count`: open descriptors, ports.
+    pub fn count(&mut self) -> (usize, usize) {
+        let reply = self.ok("count");
+        let number = |key: &str| {
+            let value = reply.split_whitespace().find_map(|pair| pair.strip_prefix(key));
+            value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("count: {reply}"))
+        };
+        (number("fds="), number("ports="))
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Lines of its log that hold `text`.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// Waits until it has logged `text`.
+    pub fn expect_log(&self, text: &str) {
+        wait_for(&format!("log line {text:?}"), || (!self.logged(text).is_empty()).then_some(()));
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it clean up EAL, and returns how it ended.
+    pub fn cleanup(mut self) -> ExitStatus {
+        writeln!(self.stdin.as_mut().unwrap(), "cleanup").expect("the application ended");
+        let status = wait_for("the application ends after cleanup", || self.child.try_wait().unwrap());
+        if !status.success() {
+            self.show_log();
+        }
+        status
+    }
+
+    fn show_log(&self) {
+        eprintln!("--- log of process {}\n{}---\n{}", self.child.id(), self.log(), super::ip("-d link"));
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.show_log();
+        }
+    }
+}

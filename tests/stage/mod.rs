@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The stage of the end-to-end tests: a network and mount namespace of its own, with real netdevices in it, and in it a
+//! real DPDK application (`tests/app`) that a test steers line by line.
+//!
+//! What is real: kernel, netdevices (veth), rtnetlink, EAL, failsafe, af_packet, the driver. What stands in: the files
+//! by which sysfs tells that a netdevice sits on a NetVSC or PCI device, and the VF's PMD (`tests/vf`), which drives a
+//! netdevice as mlx5 does.
+//!
+//! Namespaces belong to the thread that made the stage, and so to one test. When thread and application end, the kernel
+//! takes everything away: netdevices, mounts, files. Needs root.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+mod app;
+mod wire;
+
+pub use app::App;
+pub use wire::exchange;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// Address of the first NetVSC netdevice and its VF.
+pub const MAC: &str = "00:15:5d:00:00:01";
+
+/// Where the build folder is seen on the stage: EAL refuses plugins below a world-writable folder, and the checkout may
+/// lie in one.
+pub const BUILD: &str = "/mnt";
+
+const NET: &str = "/sys/class/net";
+const PCI: &str = "/run/pci";
+
+/// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A private network and mount namespace with stand-ins for sysfs.
+pub struct Stage {
+    last_index: u32,
+}
+
+impl Stage {
+    /// Makes an empty stage for this thread.
+    pub fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare needs root");
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
+        let build =
+            std::env::var("VDEV_NETVSC_BUILD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/build").into());
+        mount(Some(build.as_str()), BUILD, none, MsFlags::MS_BIND, none).expect("the build folder: run make first");
+        for place in [NET, "/run"] {
+            mount(Some("stage"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(place);
+        }
+        fs::create_dir(PCI).unwrap();
+        mount(Some(PCI), "/sys/bus/pci/devices", none, MsFlags::MS_BIND, none).expect("/sys/bus/pci/devices");
+        // The kernel's own IPv6 frames would disturb counts; tests that want IPv6 switch it on.
+        fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        ip("link set lo up");
+        Self { last_index: 100 }
+    }
+
+    fn new_index(&mut self) -> u32 {
+        self.last_index += 1;
+        self.last_index
+    }
+
+    /// Makes a NetVSC netdevice `name`, whose wire ends at `<name>p`.
+    pub fn netvsc_appears(&mut self, name: &str, mac: &str) -> u32 {
+        let index = self.new_index();
+        write(&format!("{NET}/.vmbus/{name}/class_id"), "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n");
+        show(name, index, Some(&format!("../.vmbus/{name}")));
+        veth(name, index, mac);
+        index
+    }
+
+    /// Makes an Ethernet netdevice without a device, whose wire ends at `<name>p`.
+    pub fn link_appears(&mut self, name: &str, mac: &str) -> u32 {
+        let index = self.new_index();
+        show(name, index, None);
+        veth(name, index, mac);
+        index
+    }
+
+    /// Makes a VF's netdevice `name` on the PCI function `address`, whose wire ends at `<name>p`.
+    pub fn vf_appears(&mut self, name: &str, address: &str, mac: &str) -> u32 {
+        let index = self.new_index();
+        self.function_appears(address, "test_vf");
+        fs::create_dir_all(format!("{PCI}/{address}/net/{name}")).unwrap();
+        let device = format!("{NET}/.pci/{address}");
+        fs::create_dir_all(&device).unwrap();
+        link("../../.bus/pci", &format!("{device}/subsystem"));
+        show(name, index, Some(&format!("../.pci/{address}")));
+        veth(name, index, mac);
+        index
+    }
+
+    /// Makes a PCI function as EAL's scan wants it (`drivers/bus/pci/linux/pci.c`), bound to a kernel driver.
+    pub fn function_appears(&self, address: &str, driver: &str) {
+        let zero = "0x0000000000000000";
+        for (file, text) in [
+            ("vendor", "0x7e57\n".to_owned()),
+            ("device", "0x0001\n".to_owned()),
+            ("subsystem_vendor", "0x0000\n".to_owned()),
+            ("subsystem_device", "0x0000\n".to_owned()),
+            ("class", "0x020000\n".to_owned()),
+            ("numa_node", "-1\n".to_owned()),
+            ("resource", format!("{zero} {zero} {zero}\n").repeat(6)),
+        ] {
+            write(&format!("{PCI}/{address}/{file}"), &text);
+        }
+        link(&format!("../../drivers/{driver}"), &format!("{PCI}/{address}/driver"));
+    }
+
+    /// Makes the ibverbs device of a PCI function, as the kernel does some time after the netdevice.
+    pub fn verbs_appear(&self, address: &str) {
+        fs::create_dir_all(format!("{PCI}/{address}/infiniband_verbs/uverbs0")).unwrap();
+    }
+
+    /// Takes a VF away: its netdevice, then its PCI function.
+    pub fn vf_goes(&self, name: &str, address: &str) {
+        self.link_goes(name);
+        fs::remove_dir_all(format!("{PCI}/{address}")).unwrap();
+    }
+
+    /// Takes a netdevice away.
+    pub fn link_goes(&self, name: &str) {
+        ip(&format!("link del {name}"));
+        fs::remove_dir_all(format!("{NET}/{name}")).unwrap();
+    }
+
+    /// Renames a netdevice, and its place in sysfs as the kernel does.
+    pub fn rename(&self, name: &str, new: &str) {
+        fs::rename(format!("{NET}/{name}"), format!("{NET}/{new}")).unwrap();
+        ip(&format!("link set {name} down"));
+        ip(&format!("link set {name} name {new}"));
+        ip(&format!("link set {new} up"));
+    }
+}
+
+/// Shows a netdevice in sysfs.
+fn show(name: &str, index: u32, device: Option<&str>) {
+    write(&format!("{NET}/{name}/ifindex"), &format!("{index}\n"));
+    if let Some(device) = device {
+        link(device, &format!("{NET}/{name}/device"));
+    }
+}
+
+fn veth(name: &str, index: u32, mac: &str) {
+    let peer = format!("{}p", &name[..name.len().min(14)]);
+    ip(&format!("link add {name} index {index} address {mac} type veth peer name {peer}"));
+    ip(&format!("link set {peer} up"));
+    ip(&format!("link set {name} up"));
+}
+
+fn write(path: &str, text: &str) {
+    fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+    fs::write(path, text).expect(path);
+}
+
+fn link(target: &str, path: &str) {
+    if fs::symlink_metadata(path).is_err() {
+        symlink(target, path).expect(path);
+    }
+}
+
+/// Runs `ip` with these arguments on the stage.
+pub fn ip(arguments: &str) -> String {
+    run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Runs a command on the stage and returns what it prints; a failure fails the test.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Waits until `condition` gives something, and fails the test when it does not in time.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
