@@ -13,13 +13,16 @@
 mod app;
 mod wire;
 
+#[allow(unused_imports, reason = "each test uses a part of it")]
 pub use app::App;
-pub use wire::exchange;
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use wire::{Wire, exchange, parse_mac};
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -33,7 +36,8 @@ pub const MAC: &str = "00:15:5d:00:00:01";
 pub const BUILD: &str = "/mnt";
 
 const NET: &str = "/sys/class/net";
-const PCI: &str = "/run/pci";
+/// Folder of the PCI devices that EAL sees.
+pub const PCI: &str = "/run/pci";
 
 /// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -149,11 +153,21 @@ fn show(name: &str, index: u32, device: Option<&str>) {
     }
 }
 
+/// Makes a netdevice and its wire in one go, as nobody waits for the other end of a wire to be plugged in.
 fn veth(name: &str, index: u32, mac: &str) {
     let peer = format!("{}p", &name[..name.len().min(14)]);
-    ip(&format!("link add {name} index {index} address {mac} type veth peer name {peer}"));
-    ip(&format!("link set {peer} up"));
-    ip(&format!("link set {name} up"));
+    ip_batch(&format!(
+        "link add {name} index {index} address {mac} type veth peer name {peer}\n\
+         link set {peer} up\n\
+         link set {name} up\n"
+    ));
+}
+
+/// Runs many commands of `ip` on the stage, one a line.
+pub fn ip_batch(commands: &str) {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip");
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "ip -batch: {commands}");
 }
 
 fn write(path: &str, text: &str) {

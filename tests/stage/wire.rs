@@ -45,6 +45,11 @@ impl Wire {
 
     /// Sends a frame with this number to `mac`.
     pub fn send(&self, mac: [u8; 6], number: u32) {
+        assert!(self.try_send(mac, number), "send on {}: {}", self.name, io::Error::last_os_error());
+    }
+
+    /// Sends a frame with this number to `mac`, unless the wire is gone.
+    pub fn try_send(&self, mac: [u8; 6], number: u32) -> bool {
         let mut frame = Vec::with_capacity(64);
         frame.extend(mac);
         frame.extend(SOURCE);
@@ -53,7 +58,7 @@ impl Wire {
         frame.resize(64, 0);
         // SAFETY: a buffer and its size.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(sent, 64, "send on {}: {}", self.name, io::Error::last_os_error());
+        sent == 64
     }
 
     /// Returns the number of a frame that came back, if one is there.
@@ -97,7 +102,8 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
     back.iter().map(BTreeSet::len).collect()
 }
 
-fn parse_mac(text: &str) -> [u8; 6] {
+/// Reads an Ethernet address.
+pub fn parse_mac(text: &str) -> [u8; 6] {
     let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     bytes.try_into().unwrap()
 }

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# A thin front: each target runs commands that can be typed.
+
+BUILD := build
+MESON := meson setup $(BUILD)
+# The tests and the plugin share what cargo has compiled.
+export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
+# Everything that a demonstration starts ends with it, however it ends.
+ALONE := unshare --net --mount --pid --fork --kill-child
+
+.PHONY: all
+all: packages ## Build the plugin and the static library
+	@test -f $(BUILD)/build.ninja || $(MESON) --prefix=/usr
+	ninja -C $(BUILD)
+
+.PHONY: packages
+packages:
+	@tools/packages.sh
+
+.PHONY: with-tests
+with-tests:
+	@tools/packages.sh check
+	@source=$$(tests/dpdk-source.sh) && \
+	if test -f $(BUILD)/build.ninja; then meson configure $(BUILD) -Dtests=true -Ddpdk_source=$$source; \
+	else $(MESON) --prefix=/usr -Dtests=true -Ddpdk_source=$$source; fi
+	ninja -C $(BUILD)
+
+.PHONY: demo
+demo: with-tests ## Watch packets follow a VF that comes, goes and comes back elsewhere (root)
+	cargo build --quiet --locked --example demo
+	@$(ALONE) $(BUILD)/cargo/debug/examples/demo
+
+.PHONY: check
+check: with-tests ## Format, lints and every test (root)
+	cargo fmt --check
+	cargo clippy --quiet --locked --all-targets -- -D warnings
+	$(BUILD)/tests/layout
+	$(MAKE) --no-print-directory demo
+	cargo test --locked
+
+.PHONY: install
+install: all ## Install where DPDK's own files are; takes DESTDIR
+	meson install -C $(BUILD)
+
+.PHONY: clean
+clean: ## Remove all that was built
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile

@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Installs the Debian packages that are missing to build the driver and, with the argument "check", to test it.
+# Rust is not among them: the driver needs 1.85, and Debian 12 has an older one.
+set -eu
+
+build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
+check="binutils dpdk dpdk-dev dpkg-dev g++ gcc iproute2 python3-pyelftools util-linux"
+
+wanted=$build
+[ "${1:-}" != check ] || wanted="$build $check"
+
+missing=
+for package in $wanted; do
+	state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$state" = installed ] || missing="$missing $package"
+done
+
+if [ -n "$missing" ]; then
+	if [ "$(id -u)" != 0 ]; then
+		echo "missing packages:$missing: install them, or run this as root" >&2
+		exit 1
+	fi
+	echo "installing$missing"
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	export DEBIAN_FRONTEND=noninteractive
+	# shellcheck disable=SC2086 # a list of words
+	if ! { apt-get update && apt-get install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
+		cat "$log" >&2
+		exit 1
+	fi
+fi
+
+if ! command -v cargo >/dev/null; then
+	echo "cargo is missing: install Rust 1.85 or later" >&2
+	exit 1
+fi
