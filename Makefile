@@ -5,8 +5,6 @@ BUILD := build
 MESON := meson setup $(BUILD)
 # The tests and the plugin share what cargo has compiled.
 export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
-# Everything that a demonstration starts ends with it, however it ends.
-ALONE := unshare --net --mount --pid --fork --kill-child
 
 .PHONY: all
 all: packages ## Build the plugin and the static library
@@ -28,7 +26,7 @@ with-tests:
 .PHONY: demo
 demo: with-tests ## Watch packets follow a VF that comes, goes and comes back elsewhere (root)
 	cargo build --quiet --locked --example demo
-	@$(ALONE) $(BUILD)/cargo/debug/examples/demo
+	@$(BUILD)/cargo/debug/examples/demo
 
 .PHONY: check
 check: with-tests ## Format, lints and every test (root)

@@ -95,7 +95,9 @@ impl Demo {
         let mut stage = Stage::new();
         stage.netvsc_appears("eth1", MAC);
         let log = File::create(LOG).expect(LOG);
-        let testpmd = Command::new("dpdk-testpmd")
+        // It ends with this process, however that ends; namespaces, mounts and files then go as well.
+        let testpmd = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "dpdk-testpmd"])
             .args(["--lcores", "0@0,1@1", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry"])
             .args(["-d", &format!("{BUILD}/librte_net_vdev_netvsc.so")])
             .args(["-d", &format!("{BUILD}/tests/librte_net_test_vf.so")])
