@@ -2,6 +2,7 @@
 //! Makes the Rust face of the installed DPDK's headers, and names the DPDK libraries that the driver calls.
 
 use std::env;
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -69,12 +70,12 @@ const CONSTANTS: &[&str] = &[
 /// Libraries that hold those functions. The linker drops what a DPDK release keeps elsewhere.
 const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vdev", "rte_eal"];
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=include/vdev_layout.h");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
-    let flags = pkg_config(&["--cflags", "libdpdk"]);
+    let flags = pkg_config(&["--cflags", "libdpdk"])?;
     let mut builder = bindgen::Builder::default()
         .header_contents(
             "dpdk.h",
@@ -99,14 +100,9 @@ fn main() {
     for constant in CONSTANTS {
         builder = builder.allowlist_var(constant);
     }
-    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    builder
-        .generate()
-        .expect("bindgen over DPDK's headers")
-        .write_to_file(out.join("dpdk.rs"))
-        .expect("write the bindings");
+    builder.generate()?.write_to_file(PathBuf::from(env::var("OUT_DIR")?).join("dpdk.rs"))?;
 
-    println!("cargo:rustc-link-search=native={}", pkg_config(&["--variable=libdir", "libdpdk"]));
+    println!("cargo:rustc-link-search=native={}", pkg_config(&["--variable=libdir", "libdpdk"])?);
     for library in LIBRARIES {
         println!("cargo:rustc-link-lib=dylib={library}");
     }
@@ -114,14 +110,13 @@ fn main() {
     if Command::new("pkg-config").args(["--atleast-version=23.11", "libdpdk"]).status().is_ok_and(|s| s.success()) {
         println!("cargo:rustc-link-lib=dylib=rte_log");
     }
+    Ok(())
 }
 
-fn pkg_config(arguments: &[&str]) -> String {
-    let output = Command::new("pkg-config").args(arguments).output().expect("run pkg-config");
-    assert!(
-        output.status.success(),
-        "DPDK is not installed (libdpdk-dev): {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    String::from_utf8(output.stdout).expect("pkg-config prints UTF-8").trim().to_owned()
+fn pkg_config(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
+    let output = Command::new("pkg-config").args(arguments).output().map_err(|error| format!("pkg-config: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("DPDK is not installed: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

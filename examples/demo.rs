@@ -2,6 +2,7 @@
 //! A VF comes, goes and comes back at another PCI address under a stock `dpdk-testpmd`, with a steady stream of packets.
 //!
 //! `make demo` runs it in namespaces of its own. Exit status 0 says that all of it happened.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used, reason = "a demonstration ends so")]
 
 #[path = "../tests/stage/mod.rs"]
 mod stage;

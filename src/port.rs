@@ -371,6 +371,8 @@ impl Port {
 mod tests {
     use super::*;
     use crate::link::Parent;
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -405,11 +407,9 @@ mod tests {
         let mut line = String::new();
         let path = format!("/proc/self/fd/{fd}");
         let mut file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
-        let _ = std::io::Read::read_to_string(&mut file, &mut line);
+        let _ = file.read_to_string(&mut line);
         line
     }
-
-    use std::os::unix::fs::OpenOptionsExt;
 
     fn ids(raw: impl IntoIterator<Item = u32>) -> BTreeSet<PortId> {
         raw.into_iter().map(PortId).collect()

@@ -6,6 +6,7 @@
 
 #[allow(
     clippy::all,
+    clippy::indexing_slicing,
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block,
     dead_code,

@@ -416,14 +416,18 @@ fn rescan(all: bool) {
     let jobs = state.act(&questions, &answers, all, now);
     let waits = state.waits_for_verbs(now);
     drop(state);
-    if waits {
-        kick(VERBS_POLL);
-    }
     for job in jobs {
         match job {
-            Job::Make(id) => make(id),
+            Job::Make(id) => {
+                make(id);
+                // What came while it was being made.
+                kick(KICK);
+            }
             Job::Close(id) => close(id),
         }
+    }
+    if waits {
+        kick(VERBS_POLL);
     }
 }
 

@@ -51,6 +51,15 @@ struct Wanted {
     failures: u32,
 }
 
+impl Wanted {
+    /// Notes that its port could not be made, and waits longer each time before the next try.
+    fn put_off(&mut self, now: Instant) {
+        let pause = Duration::from_secs(1 << self.failures.min(6)).min(RETRY_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.place = Place::Open { not_before: Some(now + pause) };
+    }
+}
+
 /// One `--vdev=net_vdev_netvsc…` device.
 #[derive(Debug)]
 struct Instance {
@@ -124,6 +133,8 @@ pub(super) struct Chosen {
 pub(super) struct State {
     links: LinkTable,
     events: Option<Events>,
+    /// Events were lost, and the table is not true until it is dumped anew.
+    outdated: bool,
     /// Some link's parent could not be read: the pairs are looked at again.
     unsettled: bool,
     instances: BTreeMap<CString, Instance>,
@@ -139,6 +150,7 @@ impl State {
         Self {
             links: LinkTable::new(),
             events: None,
+            outdated: false,
             unsettled: false,
             instances: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -149,7 +161,8 @@ impl State {
 
     /// Tells whether there is nothing to watch.
     pub(super) fn is_idle(&self) -> bool {
-        self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.is_empty())
+        let settled = |wanted: &Wanted| wanted.place == Place::Closed;
+        self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.iter().all(settled))
     }
 
     /// Tells whether DPDK calls us exactly when there is something to watch.
@@ -205,15 +218,18 @@ impl State {
         });
         match drained {
             Ok(Drained::Empty | Drained::More) => {}
-            Ok(Drained::Overrun) => match host::dump_links() {
-                Ok(dump) => changes.extend(links.replace(dump)),
-                Err(error) => {
-                    // Not lost: the next look, a second from now at most, dumps again.
-                    debug!("after lost events: {error}");
-                    self.unsettled = true;
-                }
-            },
+            Ok(Drained::Overrun) => self.outdated = true,
             Err(error) => error!("{error}"),
+        }
+        if self.outdated {
+            match host::dump_links() {
+                Ok(dump) => {
+                    changes.extend(self.links.replace(dump));
+                    self.outdated = false;
+                }
+                // Tried again at the next look, a second from now at most.
+                Err(error) => warn!("after lost link events: {error}"),
+            }
         }
         changes
     }
@@ -464,10 +480,13 @@ impl State {
                     continue;
                 }
             };
-            let Some(id) = self.begin(&name, index, options, names) else { continue };
-            begun.push(id);
+            let id = self.begin(&name, index, options, names);
+            begun.extend(id);
             if let Some(wanted) = self.instances.get_mut(&name).and_then(|it| it.wanted.get_mut(position)) {
-                wanted.place = Place::Served(id);
+                match id {
+                    Some(id) => wanted.place = Place::Served(id),
+                    None => wanted.put_off(now),
+                }
             }
         }
         begun
@@ -513,15 +532,12 @@ impl State {
                 orphan
             }
             Err(error) => {
-                let failures = wanted.as_ref().map_or(0, |wanted| wanted.failures);
-                let pause = Duration::from_secs(1 << failures.min(6)).min(RETRY_MAX);
                 // Said once: the next tries fail for the same reason or succeed.
-                if failures == 0 {
-                    error!("{}: DPDK refuses to make it: {error}; trying again, at most every 60 s", held.port);
+                if wanted.as_ref().is_none_or(|wanted| wanted.failures == 0) {
+                    error!("{}: DPDK refuses to make it: {error}; trying again, after 60 s at most", held.port);
                 }
                 if let Some(wanted) = wanted {
-                    wanted.failures = failures.saturating_add(1);
-                    wanted.place = Place::Open { not_before: Some(now + pause) };
+                    wanted.put_off(now);
                 }
                 self.ports.remove(&id);
                 false

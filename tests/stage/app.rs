@@ -30,19 +30,40 @@ impl App {
         app
     }
 
+    /// As [`App::start`], with the DPDK library `first` loaded before all others: what it registers comes first.
+    pub fn start_behind(first: &str, arguments: &[&str]) -> Self {
+        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
+        let mut all = vec!["-d", &plugin];
+        all.extend(arguments);
+        let app = Self::spawn(Self::command(&format!("{BUILD}/tests/app"), &["-d", first], &all, true));
+        app.expect_reply("ready");
+        app
+    }
+
     /// Starts `program` with EAL arguments that fit the stage; `private` gives it memory that no other process shares.
     pub fn launch(program: &str, arguments: &[&str], private: bool) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let log = format!("/run/app-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
+        Self::spawn(Self::command(program, &[], arguments, private))
+    }
+
+    fn command(program: &str, first: &[&str], arguments: &[&str], private: bool) -> Command {
         let vf = format!("{BUILD}/tests/librte_net_test_vf.so");
         let mut command = Command::new(program);
+        command.args(first);
         command.args(["--lcores", "0@0", "--no-telemetry", "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
         if private {
             command.args(["--no-huge", "-m", "128", "--no-shconf"]);
         }
-        command.args(arguments).env("SYSFS_PCI_DEVICES", super::PCI);
+        command.args(arguments);
+        command
+    }
+
+    /// Starts an application by a command with all its arguments.
+    pub fn spawn(mut command: Command) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let log = format!("/run/app-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
+        command.env("SYSFS_PCI_DEVICES", super::PCI);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
-        let mut child = command.spawn().expect(program);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (send, replies) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
@@ -119,6 +140,22 @@ impl App {
         })
     }
 
+    /// Names of the netdevices that have a failsafe port, sorted.
+    pub fn served(&mut self) -> Vec<String> {
+        let failsafe: Vec<String> = self.ports().into_iter().filter(|name| name.starts_with("net_failsafe_")).collect();
+        let mut names: Vec<String> = failsafe
+            .into_iter()
+            .map(|port| {
+                let devargs = self.devargs(&port).unwrap_or_else(|| panic!("{port} is no virtual device"));
+                let name = devargs.strip_suffix(')').and_then(|text| text.rsplit_once([',', '(']));
+                let name = name.and_then(|(_, pair)| pair.split_once('='));
+                name.unwrap_or_else(|| panic!("{port}: {devargs}")).1.to_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The numbers in the reply to `count`: open descriptors, ports.
     pub fn count(&mut self) -> (usize, usize) {
         let reply = self.ok("count");
@@ -139,9 +176,43 @@ impl App {
         self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
+    /// What the driver has logged so far, a line each. `--log-level=pmd.net.vdev_netvsc:err` among its arguments leaves
+    /// errors only, `…:warning` warnings too.
+    pub fn said(&self) -> Vec<String> {
+        self.log().lines().filter_map(|line| line.strip_prefix("net_vdev_netvsc: ")).map(str::to_owned).collect()
+    }
+
     /// Waits until it has logged `text`.
     pub fn expect_log(&self, text: &str) {
         wait_for(&format!("log line {text:?}"), || (!self.logged(text).is_empty()).then_some(()));
+    }
+
+    /// How many descriptors its EAL interrupt thread watches.
+    pub fn watched(&self) -> usize {
+        self.descriptors("tfd:").len()
+    }
+
+    /// Tells whether an alarm of its EAL is set: the timer behind all alarms runs.
+    pub fn has_alarm(&self) -> bool {
+        self.descriptors("it_value:").iter().any(|line| line != "it_value: (0, 0)")
+    }
+
+    /// Waits until no alarm is set any more. While callbacks run, no timer does: so one look is not enough.
+    pub fn expect_no_alarm(&self) {
+        let mut quiet = 0;
+        wait_for("no alarm", || {
+            quiet = if self.has_alarm() { 0 } else { quiet + 1 };
+            (quiet == 20).then_some(())
+        });
+    }
+
+    /// What the kernel tells of its descriptors in lines that begin so (`proc(5)`, `fdinfo`).
+    fn descriptors(&self, beginning: &str) -> Vec<String> {
+        let folder = std::fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap();
+        // A descriptor may be closed meanwhile.
+        let texts = folder.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+        let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        texts.flat_map(lines).filter(|line| line.starts_with(beginning)).collect()
     }
 
     /// Its process id.
@@ -157,6 +228,12 @@ impl App {
             self.show_log();
         }
         status
+    }
+
+    /// Has it end as it is, without cleanup, and returns how it ended.
+    pub fn quit(mut self) -> ExitStatus {
+        self.stdin = None;
+        wait_for("the application ends", || self.child.try_wait().unwrap())
     }
 
     fn show_log(&self) {

@@ -9,6 +9,7 @@
 //! Namespaces belong to the thread that made the stage, and so to one test. When thread and application end, the kernel
 //! takes everything away: netdevices, mounts, files. Needs root.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
 
 mod app;
 mod wire;
@@ -38,6 +39,10 @@ pub const BUILD: &str = "/mnt";
 const NET: &str = "/sys/class/net";
 /// Folder of the PCI devices that EAL sees.
 pub const PCI: &str = "/run/pci";
+
+const LEFT: &str = "/run/plugins";
+/// Where [`Stage::only_plugins`] moves what it does not leave.
+pub const PUT_AWAY: &str = "/run/plugins-put-away";
 
 /// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,6 +94,15 @@ impl Stage {
         index
     }
 
+    /// Makes a netdevice without a device and without a wire, to which others can be enslaved.
+    pub fn master_appears(&mut self, name: &str, mac: &str) -> u32 {
+        let index = self.new_index();
+        show(name, index, None);
+        ip(&format!("link add {name} index {index} address {mac} type bridge"));
+        ip(&format!("link set {name} up"));
+        index
+    }
+
     /// Makes a VF's netdevice `name` on the PCI function `address`, whose wire ends at `<name>p`.
     pub fn vf_appears(&mut self, name: &str, address: &str, mac: &str) -> u32 {
         let index = self.new_index();
@@ -117,6 +131,26 @@ impl Stage {
             write(&format!("{PCI}/{address}/{file}"), &text);
         }
         link(&format!("../../drivers/{driver}"), &format!("{PCI}/{address}/driver"));
+    }
+
+    /// Leaves only these of the plugins that EAL loads by itself, named as in `librte_<name>.so`; the others are moved
+    /// out of sight, to [`PUT_AWAY`].
+    pub fn only_plugins(&self, names: &[&str]) {
+        let ours = fs::canonicalize(format!("{BUILD}/librte_net_vdev_netvsc.so")).unwrap();
+        let abi = ours.to_str().unwrap().rsplit_once(".so.").expect("librte_net_vdev_netvsc.so.<ABI>").1;
+        let libraries = run("pkg-config", &["--variable=libdir", "libdpdk"]);
+        let folder = format!("{}/dpdk/pmds-{abi}", libraries.trim_end());
+        for place in [LEFT, PUT_AWAY] {
+            fs::create_dir(place).unwrap();
+        }
+        for file in fs::read_dir(&folder).expect(&folder).map(|entry| entry.unwrap().path()) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let name = name.strip_prefix("librte_").and_then(|name| name.split(".so").next()).unwrap_or(name);
+            let place = if names.contains(&name) { LEFT } else { PUT_AWAY };
+            run("cp", &["-a", file.to_str().unwrap(), place]);
+        }
+        let none: Option<&str> = None;
+        mount(Some(LEFT), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
     }
 
     /// Makes the ibverbs device of a PCI function, as the kernel does some time after the netdevice.
