@@ -106,20 +106,27 @@ fn expected(key: &str) -> &'static str {
 }
 
 impl Args {
-    /// Reads what `rte_kvargs_parse` has split; `parse_mac` is `rte_ether_unformat_addr`.
+    /// Reads the arguments of an instance; `split` is `rte_kvargs_parse`, `parse_mac` is `rte_ether_unformat_addr`.
     ///
     /// # Errors
     /// At the first argument that is unknown, has no value or a value that is not accepted.
     pub fn parse(
-        pairs: &[(CString, Option<CString>)],
+        text: &CStr,
+        split: impl Fn(&CStr) -> Option<Vec<(CString, Option<CString>)>>,
         parse_mac: impl Fn(&CStr) -> Option<MacAddr>,
     ) -> Result<Self, Error> {
+        // Of iface=a=b kvargs makes the pair a=b, and so an interface name would become another argument.
+        for pair in text.to_bytes().split(|&b| b == b',') {
+            let mut parts = pair.splitn(2, |&b| b == b'=');
+            if let (Some(given), Some(value)) = (parts.next(), parts.next().filter(|value| value.contains(&b'='))) {
+                let [given, value] = [given, value].map(|part| CString::new(part).unwrap_or_default());
+                return Err(known(&given).map_or(Error::Unknown(given), |key| Error::Value { key, value }));
+            }
+        }
+        let pairs = split(text).ok_or_else(|| Error::Malformed(text.to_owned()))?;
         let mut args = Self::default();
         for (given, value) in pairs {
-            let key = KEYS
-                .into_iter()
-                .find(|key| key.as_bytes() == given.as_bytes())
-                .ok_or_else(|| Error::Unknown(given.clone()))?;
+            let key = known(&given).ok_or_else(|| Error::Unknown(given.clone()))?;
             let value = value.as_deref().ok_or(Error::NoValue(key))?;
             args.set(key, value, &parse_mac).ok_or_else(|| Error::Value { key, value: value.to_owned() })?;
         }
@@ -148,6 +155,10 @@ impl Args {
         }
         Some(())
     }
+}
+
+fn known(given: &CStr) -> Option<&'static str> {
+    KEYS.into_iter().find(|key| key.as_bytes() == given.to_bytes())
 }
 
 fn flag(value: &CStr) -> Option<bool> {
@@ -186,9 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Args, Error> {
-        let text = CString::new(text).unwrap();
-        let pairs = kvargs::parse(&text).ok_or_else(|| Error::Malformed(text.clone()))?;
-        Args::parse(&pairs, kvargs::parse_mac)
+        Args::parse(&CString::new(text).unwrap(), kvargs::parse, kvargs::parse_mac)
     }
 
     fn name(text: &str) -> Selector {
@@ -226,6 +235,7 @@ mod tests {
             ("iface=a(b", "argument iface=\"a(b\": expected"),
             ("iface=a b", "argument iface=\"a b\": expected"),
             ("iface=a=b", "argument iface=\"a=b\": expected"),
+            ("iface=a=force=1", "argument iface=\"a=force=1\": expected"),
             ("iface=[a,b]", "argument iface=\"[a,b]\": expected"),
             ("iface=a]", "argument iface=\"a]\": expected"),
             ("iface=a/b", "argument iface=\"a/b\": expected"),

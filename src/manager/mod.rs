@@ -132,8 +132,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
     if eal::process() == eal::Process::Secondary {
         return Ok(());
     }
-    let pairs = kvargs::parse(arguments).ok_or_else(|| args::Error::Malformed(arguments.to_owned()))?;
-    let args = Args::parse(&pairs, kvargs::parse_mac)?;
+    let args = Args::parse(arguments, kvargs::parse, kvargs::parse_mac)?;
     if args.ignore {
         info!("{label}: ignored, as asked");
         return Ok(());

@@ -40,9 +40,8 @@ const NET: &str = "/sys/class/net";
 /// Folder of the PCI devices that EAL sees.
 pub const PCI: &str = "/run/pci";
 
-const LEFT: &str = "/run/plugins";
-/// Where [`Stage::only_plugins`] moves what it does not leave.
-pub const PUT_AWAY: &str = "/run/plugins-put-away";
+/// Where the plugins of the distribution are after [`Stage::only_plugins`].
+pub const PLUGINS: &str = "/run/plugins";
 
 /// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,24 +132,26 @@ impl Stage {
         link(&format!("../../drivers/{driver}"), &format!("{PCI}/{address}/driver"));
     }
 
-    /// Leaves only these of the plugins that EAL loads by itself, named as in `librte_<name>.so`; the others are moved
-    /// out of sight, to [`PUT_AWAY`].
+    /// Leaves only these of the plugins that EAL loads by itself, named as in `librte_<name>.so`. All of them are still
+    /// found in the folder [`PLUGINS`].
     pub fn only_plugins(&self, names: &[&str]) {
         let ours = fs::canonicalize(format!("{BUILD}/librte_net_vdev_netvsc.so")).unwrap();
-        let abi = ours.to_str().unwrap().rsplit_once(".so.").expect("librte_net_vdev_netvsc.so.<ABI>").1;
+        let abi = ours.to_str().and_then(|name| name.rsplit_once(".so.")).expect("librte_net_vdev_netvsc.so.<ABI>").1;
         let libraries = run("pkg-config", &["--variable=libdir", "libdpdk"]);
         let folder = format!("{}/dpdk/pmds-{abi}", libraries.trim_end());
-        for place in [LEFT, PUT_AWAY] {
+        let some = "/run/some-plugins";
+        let none: Option<&str> = None;
+        for place in [PLUGINS, some] {
             fs::create_dir(place).unwrap();
         }
-        for file in fs::read_dir(&folder).expect(&folder).map(|entry| entry.unwrap().path()) {
-            let name = file.file_name().unwrap().to_str().unwrap();
-            let name = name.strip_prefix("librte_").and_then(|name| name.split(".so").next()).unwrap_or(name);
-            let place = if names.contains(&name) { LEFT } else { PUT_AWAY };
-            run("cp", &["-a", file.to_str().unwrap(), place]);
+        mount(Some(folder.as_str()), PLUGINS, none, MsFlags::MS_BIND, none).expect(&folder);
+        for file in fs::read_dir(PLUGINS).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+            // Under all its names: what is linked with it asks for the one with the ABI.
+            if names.iter().any(|name| file.starts_with(&format!("librte_{name}.so"))) {
+                link(&format!("{PLUGINS}/{file}"), &format!("{some}/{file}"));
+            }
         }
-        let none: Option<&str> = None;
-        mount(Some(LEFT), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
+        mount(Some(some), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
     }
 
     /// Makes the ibverbs device of a PCI function, as the kernel does some time after the netdevice.
@@ -168,6 +169,12 @@ impl Stage {
     pub fn link_goes(&self, name: &str) {
         ip(&format!("link del {name}"));
         fs::remove_dir_all(format!("{NET}/{name}")).unwrap();
+    }
+
+    /// Renames a VF's netdevice, also below its PCI function.
+    pub fn rename_vf(&self, name: &str, new: &str, address: &str) {
+        fs::rename(format!("{PCI}/{address}/net/{name}"), format!("{PCI}/{address}/net/{new}")).unwrap();
+        self.rename(name, new);
     }
 
     /// Renames a netdevice, and its place in sysfs as the kernel does.

@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// EtherType for experiments (IEEE 802, local experimental 1).
@@ -100,6 +103,75 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
         std::thread::sleep(Duration::from_millis(1));
     }
     back.iter().map(BTreeSet::len).collect()
+}
+
+/// Waits until a frame sent into the wire `name` comes back on it. Nothing is under way then.
+pub fn expect_answer(name: &str, mac: &str) {
+    let (wire, mac) = (Wire::at(name), parse_mac(mac));
+    let mut number = 0;
+    super::wait_for(&format!("a frame comes back on {name}"), || {
+        number += 1;
+        wire.send(mac, number);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < deadline {
+            // Frames keep their order, so this one is the last.
+            if wire.receive() == Some(number) {
+                return Some(());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        None
+    });
+}
+
+/// Frames that a thread of its own sends into a wire without a pause, and those that come back on it.
+pub struct Traffic {
+    end: Arc<AtomicBool>,
+    sent: Arc<AtomicU32>,
+    thread: JoinHandle<BTreeSet<u32>>,
+}
+
+impl Traffic {
+    /// Begins to send into the wire `name`.
+    pub fn into(name: &str, mac: &str) -> Self {
+        let (wire, mac) = (Wire::at(name), parse_mac(mac));
+        let (end, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (ended, count) = (Arc::clone(&end), Arc::clone(&sent));
+        let thread = std::thread::spawn(move || {
+            let mut back = BTreeSet::new();
+            while !ended.load(Ordering::Relaxed) {
+                wire.send(mac, count.fetch_add(1, Ordering::Relaxed));
+                back.extend(std::iter::from_fn(|| wire.receive()));
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            let last = count.load(Ordering::Relaxed) - 1;
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while !back.contains(&last) && Instant::now() < deadline {
+                back.extend(std::iter::from_fn(|| wire.receive()));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            back
+        });
+        Self { end, sent, thread }
+    }
+
+    /// How many frames were sent: the number of the next.
+    pub fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more were sent.
+    pub fn goes_on_for(&self, count: u32) {
+        let until = self.sent() + count;
+        super::wait_for("frames are sent", || (self.sent() >= until).then_some(()));
+    }
+
+    /// Ends it, and returns the numbers of those from `first` on that did not come back.
+    pub fn lost_since(self, first: u32) -> Vec<u32> {
+        self.end.store(true, Ordering::Relaxed);
+        let back = self.thread.join().unwrap();
+        (first..self.sent.load(Ordering::Relaxed)).filter(|number| !back.contains(number)).collect()
+    }
 }
 
 /// Reads an Ethernet address.
