@@ -2,13 +2,14 @@
 # A thin front: each target runs commands that can be typed.
 
 BUILD := build
-MESON := meson setup $(BUILD)
+# Where DPDK is, so that what is installed lies beside it.
+MESON = meson setup $(BUILD) --prefix="$$(pkg-config --variable=prefix libdpdk)"
 # The tests and the plugin share what cargo has compiled.
 export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
 
 .PHONY: all
 all: packages ## Build the plugin and the static library
-	@test -f $(BUILD)/build.ninja || $(MESON) --prefix=/usr
+	@test -f $(BUILD)/build.ninja || $(MESON)
 	ninja -C $(BUILD)
 
 .PHONY: packages
@@ -20,7 +21,7 @@ with-tests:
 	@tools/packages.sh check
 	@source=$$(tests/dpdk-source.sh) && \
 	if test -f $(BUILD)/build.ninja; then meson configure $(BUILD) -Dtests=true -Ddpdk_source=$$source; \
-	else $(MESON) --prefix=/usr -Dtests=true -Ddpdk_source=$$source; fi
+	else $(MESON) -Dtests=true -Ddpdk_source=$$source; fi
 	ninja -C $(BUILD)
 
 .PHONY: demo

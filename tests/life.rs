@@ -3,12 +3,14 @@
 
 mod stage;
 
-use stage::{App, MAC, Stage, exchange};
+use stage::{App, HugePages, MAC, Stage, exchange};
 
 const INSTANCE: &str = "net_vdev_netvsc0";
 const FAILSAFE: &str = "net_failsafe_vsc0";
+const FALLBACK: &str = "net_af_packet_vsc0";
 const VF: &str = "0000:01:00.0";
-const PACKET: &str = "iface=eth1,fallback=af_packet";
+const ARGUMENTS: &str = "iface=eth1,fallback=af_packet";
+const START: &str = "--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet";
 
 /// What a removed instance must not leave behind.
 #[derive(Debug, PartialEq)]
@@ -25,34 +27,52 @@ impl Traces {
     }
 }
 
-/// Waits until an application has none but these traces and no alarm.
+/// An application without an instance, and the traces of one that had and removed one: EAL itself keeps the timer of
+/// its first alarm.
+fn start_without_instance() -> (App, Traces) {
+    let mut app = App::start(&["-b", VF]);
+    app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
+    app.expect_no_alarm();
+    app.ok("events");
+    let traces = Traces::of(&mut app);
+    assert_eq!(traces.ports, 0);
+    (app, traces)
+}
+
+/// Waits until an application has none but these traces, and no alarm.
 fn expect_only(app: &mut App, traces: &Traces) {
     app.expect_no_alarm();
     assert_eq!(Traces::of(app), *traces);
+}
+
+fn expect_frames(port: &str) {
+    let wire = format!("{port}p");
+    stage::wait_for(&format!("frames by {port}"), || (exchange(&wire, MAC, 1, &[&wire]) == [1]).then_some(()));
+    assert_eq!(exchange(&wire, MAC, 20, &[&wire]), [20], "by {port}");
 }
 
 #[test]
 fn a_thousand_cycles_of_one_name_leave_nothing() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
-    let mut app = App::start(&[]);
-    let before = Traces::of(&mut app);
-    app.ok(&format!("cycle 1000 {INSTANCE} {PACKET}"));
+    let (mut app, before) = start_without_instance();
+    for _ in 0..20 {
+        app.ok(&format!("cycle 50 {INSTANCE} {ARGUMENTS}"));
+    }
     expect_only(&mut app, &before);
-    assert!(app.logged("warning").is_empty(), "{:?}", app.logged("warning"));
-    assert_eq!(app.logged("closed").len(), 1000);
+    assert_eq!(app.logged("): closed").len(), 1001);
+    assert_eq!(app.devargs(INSTANCE), None);
 }
 
 #[test]
 fn cycles_with_a_vf_attach_it_each_time_and_leave_nothing() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
+    let (mut app, before) = start_without_instance();
     stage.vf_appears("vf0", VF, MAC);
-    let mut app = App::start(&["-b", VF]);
-    let before = Traces::of(&mut app);
-    app.ok(&format!("cycle 100 {INSTANCE} {PACKET}"));
-    let came = format!("NEW:{VF}");
+    app.ok(&format!("cycle 100 {INSTANCE} {ARGUMENTS}"));
     let events = app.ok("events");
+    let came = format!("NEW:{VF}");
     assert_eq!(events.split(' ').filter(|event| *event == came).count(), 100, "{events}");
     expect_only(&mut app, &before);
 }
@@ -61,8 +81,281 @@ fn cycles_with_a_vf_attach_it_each_time_and_leave_nothing() {
 fn cycles_while_failsafe_hot_plugs_do_not_deadlock() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
-    let mut app = App::start(&[]);
-    let before = Traces::of(&mut app);
-    app.ok(&format!("cycle 200 {INSTANCE} iface=eth1,hotplug_poll=10"));
+    let (mut app, before) = start_without_instance();
+    for _ in 0..10 {
+        app.ok(&format!("cycle 20 {INSTANCE} iface=eth1,hotplug_poll=10"));
+    }
+    assert!(app.logged("net_tap_vsc0 did not come up").len() >= 200, "tap came up, and failsafe had nothing to do");
     expect_only(&mut app, &before);
+}
+
+#[test]
+fn link_events_during_removals_do_no_harm() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.link_appears("other", "00:15:5d:00:00:99");
+    let (mut app, before) = start_without_instance();
+    for round in 0..30 {
+        app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+        // Events come one after another; the removal meets whichever is being taken in.
+        for mtu in 1400..1410 + round {
+            stage::ip(&format!("link set other mtu {mtu}"));
+            if mtu == 1400 + round {
+                app.ok(&format!("detach {INSTANCE}"));
+            }
+        }
+    }
+    expect_only(&mut app, &before);
+}
+
+/// Two instances, removed in the order of `first`, then the other. Each port lives as long as its own instance.
+fn remove_two_instances(first: &str, last: &str) {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.netvsc_appears("eth2", "00:15:5d:00:00:02");
+    let (mut app, before) = start_without_instance();
+    for n in ["1", "2"] {
+        app.ok(&format!("attach net_vdev_netvsc{n} iface=eth{n},fallback=af_packet"));
+    }
+    let port_of = |n: &str| if n == "1" { "net_failsafe_vsc0" } else { "net_failsafe_vsc1" };
+    app.ok(&format!("detach net_vdev_netvsc{first}"));
+    assert!(!app.has_port(port_of(first)) && app.has_port(port_of(last)), "{:?}", app.ports());
+    let mac = app.ok(&format!("mac {}", port_of(last)));
+    app.ok(&format!("start {}", port_of(last)));
+    let wire = format!("eth{last}p");
+    assert_eq!(exchange(&wire, &mac, 20, &[&wire]), [20], "by the port that stays");
+    stage.vf_appears("vf0", VF, &mac);
+    app.expect_port(VF);
+    app.ok(&format!("detach net_vdev_netvsc{last}"));
+    expect_only(&mut app, &before);
+}
+
+#[test]
+fn of_two_instances_the_first_goes_first() {
+    remove_two_instances("1", "2");
+}
+
+#[test]
+fn of_two_instances_the_second_goes_first() {
+    remove_two_instances("2", "1");
+}
+
+#[test]
+fn an_ignored_instance_that_is_removed_leaves_the_port_of_the_other() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let (mut app, before) = start_without_instance();
+    app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+    app.ok(&format!("start {FAILSAFE}"));
+    app.ok("attach net_vdev_netvsc1 iface=eth1,ignore=1");
+    app.ok("detach net_vdev_netvsc1");
+    expect_frames("eth1");
+    stage.vf_appears("vf0", VF, MAC);
+    app.expect_port(VF);
+    expect_frames("vf0");
+    app.ok(&format!("detach {INSTANCE}"));
+    expect_only(&mut app, &before);
+}
+
+#[test]
+fn an_ignored_instance_alone_comes_and_goes() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let (mut app, before) = start_without_instance();
+    app.ok(&format!("cycle 3 {INSTANCE} iface=eth1,ignore=1"));
+    expect_only(&mut app, &before);
+    // The C driver counts one that it never counted in.
+    app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+    assert!(app.has_port(FAILSAFE));
+    app.ok(&format!("detach {INSTANCE}"));
+    expect_only(&mut app, &before);
+}
+
+#[test]
+fn an_instance_goes_with_its_vf_while_frames_flow() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let (mut app, before) = start_without_instance();
+    for round in 0..10 {
+        app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+        app.ok(&format!("start {FAILSAFE}"));
+        if round == 0 {
+            // The pool of frames is the application's, and stays.
+            app.ok("events");
+        }
+        stage.vf_appears("vf0", VF, MAC);
+        app.expect_port(VF);
+        expect_frames("vf0");
+        let flow = std::thread::scope(|scope| {
+            let flow = scope.spawn(|| exchange("vf0p", MAC, 200, &["vf0p"]));
+            app.ok(&format!("detach {INSTANCE}"));
+            flow.join().unwrap()
+        });
+        assert!(flow[0] <= 200);
+        assert_eq!(app.ports(), [""; 0]);
+        stage.vf_goes("vf0", VF);
+    }
+    expect_only(&mut app, &before);
+}
+
+#[test]
+fn an_instance_made_again_serves_the_next_vf() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = App::start(&[START]);
+    for (name, address) in [("vf0", "0000:01:00.0"), ("vf1", "0000:02:00.0"), ("vf2", "0000:01:00.0")] {
+        app.ok(&format!("start {FAILSAFE}"));
+        expect_frames("eth1");
+        stage.vf_appears(name, address, MAC);
+        app.expect_port(address);
+        expect_frames(name);
+        app.ok(&format!("detach {INSTANCE}"));
+        assert_eq!(app.ports(), [""; 0]);
+        stage.vf_goes(name, address);
+        app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+    }
+    assert_eq!(app.ports(), [FALLBACK, FAILSAFE]);
+}
+
+#[test]
+fn a_port_that_the_application_closes_is_not_missed_when_its_instance_goes() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let (mut app, before) = start_without_instance();
+    for started in [true, false] {
+        for let_go in [true, false] {
+            app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+            if started {
+                app.ok(&format!("start {FAILSAFE}"));
+                app.ok(&format!("stop {FAILSAFE}"));
+            }
+            app.ok(&format!("close {FAILSAFE}"));
+            if let_go {
+                // By itself; the instance has nothing to do then.
+                expect_only(&mut app, &before);
+            }
+            app.ok(&format!("detach {INSTANCE}"));
+            expect_only(&mut app, &before);
+        }
+    }
+}
+
+#[test]
+fn a_secondary_leaves_everything_to_the_primary() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let pages = HugePages::mount();
+    let start = |kind: &str, more: &[&str]| {
+        let plugin = format!("{}/librte_net_vdev_netvsc.so", stage::BUILD);
+        let mut arguments = vec!["-d", &plugin, "--proc-type", kind, "--huge-dir", pages.folder()];
+        arguments.extend(more);
+        let app = App::launch(&format!("{}/tests/app", stage::BUILD), &arguments, false);
+        app.expect_reply("ready");
+        app
+    };
+    let mut primary = start("primary", &["-m", "64", START]);
+    primary.ok(&format!("start {FAILSAFE}"));
+    let ports = [FALLBACK, FAILSAFE];
+    let before = Traces::of(&mut primary);
+
+    // As EAL tells it of the primary's devices, with an instance of its own, and by hot-plug.
+    for own in [None, Some("--vdev=net_vdev_netvsc5,iface=eth1,fallback=af_packet")] {
+        let mut secondary = start("secondary", own.as_slice());
+        secondary.expect_log("net_vdev_netvsc0: probed");
+        assert_eq!(secondary.ports(), ports);
+        assert_eq!(secondary.logged("list of links"), [""; 0], "it asks the kernel nothing");
+        assert!(!secondary.has_alarm());
+        assert_eq!(primary.ports(), ports);
+        expect_frames("eth1");
+        assert!(secondary.quit().success());
+    }
+    assert_eq!(primary.ports(), ports);
+    expect_frames("eth1");
+    assert_eq!(Traces::of(&mut primary), before);
+    stage.vf_appears("vf0", VF, MAC);
+    primary.expect_port(VF);
+    expect_frames("vf0");
+    assert!(primary.cleanup().success());
+}
+
+/// Starts an application with a port, has `story` happen to it, and lets it clean up EAL with what is left.
+fn clean_up_after(story: impl FnOnce(&mut Stage, &mut App)) {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = App::start(&[START]);
+    story(&mut stage, &mut app);
+    assert!(app.cleanup().success());
+}
+
+#[test]
+fn cleanup_with_a_port_never_started() {
+    clean_up_after(|_, app| assert!(app.has_port(FAILSAFE)));
+}
+
+#[test]
+fn cleanup_with_a_started_port() {
+    clean_up_after(|_, app| {
+        app.ok(&format!("start {FAILSAFE}"));
+        expect_frames("eth1");
+    });
+}
+
+#[test]
+fn cleanup_with_a_stopped_port() {
+    clean_up_after(|_, app| {
+        app.ok(&format!("start {FAILSAFE}"));
+        app.ok(&format!("stop {FAILSAFE}"));
+    });
+}
+
+#[test]
+fn cleanup_with_a_port_closed_first() {
+    clean_up_after(|_, app| {
+        app.ok(&format!("start {FAILSAFE}"));
+        app.ok(&format!("stop {FAILSAFE}"));
+        app.ok(&format!("close {FAILSAFE}"));
+    });
+}
+
+#[test]
+fn cleanup_after_the_instance_was_removed() {
+    clean_up_after(|_, app| {
+        app.ok(&format!("detach {INSTANCE}"));
+    });
+}
+
+#[test]
+fn cleanup_with_a_vf_that_came_and_went() {
+    clean_up_after(|stage, app| {
+        app.ok(&format!("start {FAILSAFE}"));
+        stage.vf_appears("vf0", VF, MAC);
+        app.expect_port(VF);
+        stage.vf_goes("vf0", VF);
+        app.expect_no_port(VF);
+    });
+}
+
+#[test]
+fn cleanup_while_failsafe_hot_plugs() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let app = App::start(&["--vdev=net_vdev_netvsc0,iface=eth1,hotplug_poll=10"]);
+    app.expect_log("net_tap_vsc0 did not come up");
+    assert!(app.cleanup().success());
+}
+
+#[test]
+fn cleanup_with_a_vf_when_virtual_devices_are_first() {
+    for started in [false, true] {
+        let mut stage = Stage::new();
+        stage.netvsc_appears("eth1", MAC);
+        stage.vf_appears("vf0", VF, MAC);
+        let mut app = App::start_behind("librte_bus_vdev.so", &["-b", VF, START]);
+        app.expect_port(VF);
+        if started {
+            app.ok(&format!("start {FAILSAFE}"));
+            expect_frames("vf0");
+        }
+        assert!(app.cleanup().success());
+    }
 }

@@ -12,6 +12,7 @@
 //! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe that ends,
 //! a rescan that found the lock taken.
 
+mod links;
 mod state;
 mod watch;
 
@@ -116,7 +117,7 @@ fn lock_hidden() -> MutexGuard<'static, Vec<Hidden>> {
 
 fn recover(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> {
     MANAGER.state.clear_poison();
-    state.distrust();
+    state.links.distrust();
     state
 }
 
@@ -169,7 +170,7 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let label = name.to_string_lossy();
     let (mut chosen, misses) = {
         let mut state = lock();
-        state.listen()?;
+        state.links.listen()?;
         state.select(args)
     };
     if !misses.is_empty() && chosen.is_empty() {
@@ -445,9 +446,9 @@ fn watch() {
         let mut state = lock();
         let idle = state.is_idle();
         if idle {
-            state.stop_listening();
+            state.links.stop();
         }
-        let events = state.events().map(|events| events.as_fd().try_clone_to_owned());
+        let events = state.links.events().map(|events| events.as_fd().try_clone_to_owned());
         // Somebody else is at it, and looks again when he is through.
         let Some(mut watch) = state.watch.take() else { return };
         drop(state);

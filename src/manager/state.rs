@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
+use super::links::Links;
 use super::watch::Watch;
+
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::eal::ethdev::Occupant;
 use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
-use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
-use crate::link::{Change, IfIndex, LinkTable, Parent, PciAddr};
+use crate::host::Sysfs;
+use crate::link::{IfIndex, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
 
@@ -131,12 +133,7 @@ pub(super) struct Chosen {
 /// Everything the driver holds.
 #[derive(Debug)]
 pub(super) struct State {
-    links: LinkTable,
-    events: Option<Events>,
-    /// Events were lost, and the table is not true until it is dumped anew.
-    outdated: bool,
-    /// Some link's parent could not be read: the pairs are looked at again.
-    unsettled: bool,
+    pub(super) links: Links,
     instances: BTreeMap<CString, Instance>,
     ports: BTreeMap<PortId, Held>,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
@@ -148,10 +145,7 @@ pub(super) struct State {
 impl State {
     pub(super) const fn new() -> Self {
         Self {
-            links: LinkTable::new(),
-            events: None,
-            outdated: false,
-            unsettled: false,
+            links: Links::new(),
             instances: BTreeMap::new(),
             ports: BTreeMap::new(),
             shells: BTreeSet::new(),
@@ -176,94 +170,22 @@ impl State {
         self.watch.as_mut().map(Watch::tick_ended).is_some()
     }
 
-    /// The events' socket, for the interrupt thread to watch.
-    pub(super) fn events(&self) -> Option<&Events> {
-        self.events.as_ref()
-    }
-
-    /// Forgets the links and closes the events' socket.
-    pub(super) fn stop_listening(&mut self) {
-        self.events = None;
-        self.links = LinkTable::new();
-    }
-
-    /// Has every pair looked at again, after a panic has left nobody knows what.
-    pub(super) fn distrust(&mut self) {
-        self.unsettled = true;
-    }
-
-    /// Brings the table up to what the kernel says now.
-    ///
-    /// # Errors
-    /// When there is no table yet and the kernel does not give one.
-    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
-        if self.events.is_none() {
-            // The events first: what changes after the dump is then among them.
-            let events = Events::open()?;
-            self.links.replace(host::dump_links()?);
-            self.events = Some(events);
-        }
-        Ok(())
-    }
-
-    /// Applies the events that wait, and returns what they changed.
-    fn catch_up(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let (Some(events), links) = (&mut self.events, &mut self.links) else { return changes };
-        let drained = events.drain(|event| {
-            changes.extend(match event {
-                LinkEvent::Changed(link) => links.update(link),
-                LinkEvent::Gone(index) => links.remove(index),
-            });
-        });
-        match drained {
-            Ok(Drained::Empty | Drained::More) => {}
-            Ok(Drained::Overrun) => self.outdated = true,
-            Err(error) => error!("{error}"),
-        }
-        if self.outdated {
-            match host::dump_links() {
-                Ok(dump) => {
-                    changes.extend(self.links.replace(dump));
-                    self.outdated = false;
-                }
-                // Tried again at the next look, a second from now at most.
-                Err(error) => warn!("after lost link events: {error}"),
-            }
-        }
-        changes
-    }
-
-    /// Asks sysfs about links whose parent rtnetlink does not tell.
-    fn resolve(&mut self, unclear: Vec<IfIndex>) {
-        let sysfs = Sysfs::default();
-        for index in unclear {
-            let Some(link) = self.links.get(index) else { continue };
-            let parent = sysfs.parent(&link.name, index).unwrap_or_else(|error| {
-                debug!("{}: cannot read what device it sits on: {error}", link.name);
-                Parent::Unknown
-            });
-            self.unsettled |= parent == Parent::Unknown;
-            self.links.set_parent(index, parent);
-        }
-    }
-
     /// Finds the links that an instance with these arguments takes, and those named that it cannot take.
     pub(super) fn select(&mut self, args: &Args) -> (Vec<Chosen>, Vec<(Selector, Miss)>) {
         let (mut chosen, mut misses) = (Vec::new(), Vec::new());
-        self.catch_up();
+        self.links.catch_up();
         if args.selectors.is_empty() {
-            self.resolve(pairing::unclear_for_netvsc_links(&self.links));
-            chosen.extend(pairing::netvsc_links(&self.links).filter_map(|link| {
+            self.links.resolve(pairing::unclear_for_netvsc_links);
+            chosen.extend(pairing::netvsc_links(self.links.table()).filter_map(|link| {
                 let selector = Selector::Mac(link.mac?);
                 Some(Chosen { selector, index: link.index, label: format!("{} (ifindex {})", link.name, link.index) })
             }));
         }
         for &selector in &args.selectors {
-            self.resolve(pairing::unclear_for_choice(&self.links, &selector));
-            match pairing::choose(&self.links, &selector, args.force) {
+            self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
+            match pairing::choose(self.links.table(), &selector, args.force) {
                 Ok(index) => {
-                    let name = self.links.get(index).map(|link| link.name.to_string()).unwrap_or_default();
+                    let name = self.links.table().get(index).map(|link| link.name.to_string()).unwrap_or_default();
                     chosen.push(Chosen { selector, index, label: format!("{name} (ifindex {index})") });
                 }
                 Err(miss) => misses.push((selector, miss)),
@@ -316,7 +238,7 @@ impl State {
 
     /// Begins a port on a link; `None`, with the reason in the log, when that cannot be.
     fn begin(&mut self, instance: &CStr, index: IfIndex, options: Options, names: &[CString]) -> Option<PortId> {
-        let link = self.links.get(index)?;
+        let link = self.links.table().get(index)?;
         let Some(name) = DevargsSafe::new(link.name) else {
             error!(
                 "{}: {} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space \
@@ -343,10 +265,10 @@ impl State {
     /// Looks for the VF of a port.
     fn find_vf(&mut self, id: PortId, now: Instant) {
         let Some(side) = self.ports.get(&id).map(|held| held.port.side()) else { return };
-        self.resolve(pairing::unclear_for_vf(&self.links, &side));
-        let found = pairing::vf_of(&self.links, &side);
+        self.links.resolve(|links| pairing::unclear_for_vf(links, &side));
+        let found = pairing::vf_of(self.links.table(), &side);
         let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
-        let link = found.and_then(|vf| self.links.get(vf.index));
+        let link = found.and_then(|vf| self.links.table().get(vf.index));
         let vf = found.zip(link).map(|(vf, link)| match port.vf() {
             Some(known) if known.index == vf.index && known.address == vf.address => *known,
             _ => {
@@ -368,8 +290,8 @@ impl State {
     /// Takes in what the kernel says, and returns what DPDK has to be asked. With `all`, every port is attended to;
     /// else only those that an event concerns.
     pub(super) fn look(&mut self, all: bool, now: Instant) -> Questions {
-        let unsettled = std::mem::take(&mut self.unsettled);
-        let changes = self.catch_up();
+        let unsettled = self.links.take_unsettled();
+        let changes = self.links.catch_up();
         let ids: Vec<PortId> = self.ports.keys().copied().collect();
         let mut questions = Questions::default();
         for id in ids {
@@ -407,7 +329,7 @@ impl State {
         if port.orphaned || matches!(port.phase, Phase::Closing | Phase::Left) {
             return;
         }
-        match self.links.get(port.side().index) {
+        match self.links.table().get(port.side().index) {
             Some(link) => {
                 port.follow(link);
                 self.find_vf(id, now);
@@ -471,8 +393,8 @@ impl State {
         }
         let mut begun = Vec::new();
         for (name, position, selector, force, options) in open {
-            self.resolve(pairing::unclear_for_choice(&self.links, &selector));
-            let index = match pairing::choose(&self.links, &selector, force) {
+            self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
+            let index = match pairing::choose(self.links.table(), &selector, force) {
                 Ok(index) if !self.serves(index) => index,
                 Ok(_) => continue,
                 Err(miss) => {

@@ -30,9 +30,8 @@ impl Mailbox {
     pub fn peek(&self) -> String {
         let (mut copy, end) = std::io::pipe().unwrap();
         // SAFETY: takes any descriptors.
-        let size = unsafe {
-            libc::tee(self.pipe.as_raw_fd(), end.as_raw_fd(), libc::PIPE_BUF, libc::SPLICE_F_NONBLOCK)
-        };
+        let size =
+            unsafe { libc::tee(self.pipe.as_raw_fd(), end.as_raw_fd(), libc::PIPE_BUF, libc::SPLICE_F_NONBLOCK) };
         drop(end);
         let mut text = String::new();
         if size > 0 {

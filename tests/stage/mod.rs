@@ -12,12 +12,17 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
 
 mod app;
+mod mailbox;
+mod memory;
 mod wire;
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use app::App;
+pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
-pub use wire::{Wire, exchange, parse_mac};
+pub use memory::HugePages;
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use wire::{Traffic, Wire, exchange, expect_answer, parse_mac};
 
 use std::fs;
 use std::io::Write;
@@ -152,6 +157,15 @@ impl Stage {
             }
         }
         mount(Some(some), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
+    }
+
+    /// Makes a netdevice `name` of another kind, as `ip link add` describes it, that sits on no device.
+    pub fn virtual_appears(&mut self, name: &str, kind: &str) -> u32 {
+        let index = self.new_index();
+        show(name, index, None);
+        ip(&format!("link add name {name} index {index} {kind}"));
+        ip(&format!("link set {name} up"));
+        index
     }
 
     /// Makes the ibverbs device of a PCI function, as the kernel does some time after the netdevice.

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The table of links, kept true by the kernel's events.
+
+use log::{debug, error, warn};
+
+use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
+use crate::link::{Change, IfIndex, LinkTable, Parent};
+
+/// Every link of the network namespace, as the kernel says it is.
+#[derive(Debug)]
+pub(super) struct Links {
+    table: LinkTable,
+    events: Option<Events>,
+    /// Events were lost, and the table is not true until it is dumped anew.
+    outdated: bool,
+    /// Some link's parent could not be read: whatever hangs on it is to be looked at again.
+    unsettled: bool,
+}
+
+impl Links {
+    pub(super) const fn new() -> Self {
+        Self { table: LinkTable::new(), events: None, outdated: false, unsettled: false }
+    }
+
+    pub(super) fn table(&self) -> &LinkTable {
+        &self.table
+    }
+
+    /// Begins to listen, if that was not done before.
+    ///
+    /// # Errors
+    /// When the kernel does not give its list of links.
+    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
+        if self.events.is_none() {
+            // The events first: what changes after the dump is then among them.
+            let events = Events::open()?;
+            self.table.replace(host::dump_links()?);
+            self.events = Some(events);
+        }
+        Ok(())
+    }
+
+    /// Forgets the links and closes the events' socket.
+    pub(super) fn stop(&mut self) {
+        *self = Self::new();
+    }
+
+    /// The events' socket, for the interrupt thread to watch.
+    pub(super) fn events(&self) -> Option<&Events> {
+        self.events.as_ref()
+    }
+
+    /// Has whatever hangs on a link looked at again.
+    pub(super) fn distrust(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Tells once whether something has to be looked at again.
+    pub(super) fn take_unsettled(&mut self) -> bool {
+        std::mem::take(&mut self.unsettled)
+    }
+
+    /// Applies the events that wait, and returns what they changed.
+    pub(super) fn catch_up(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let (Some(events), table) = (&mut self.events, &mut self.table) else { return changes };
+        let drained = events.drain(|event| {
+            changes.extend(match event {
+                LinkEvent::Changed(link) => table.update(link),
+                LinkEvent::Gone(index) => table.remove(index),
+            });
+        });
+        match drained {
+            Ok(Drained::Empty | Drained::More) => {}
+            Ok(Drained::Overrun) => self.outdated = true,
+            Err(error) => error!("{error}"),
+        }
+        if self.outdated {
+            match host::dump_links() {
+                Ok(dump) => {
+                    changes.extend(self.table.replace(dump));
+                    self.outdated = false;
+                }
+                // Tried again at the next look, a second from now at most.
+                Err(error) => warn!("after lost link events: {error}"),
+            }
+        }
+        changes
+    }
+
+    /// Asks sysfs about the links whose parent rtnetlink does not tell and a rule hangs on.
+    pub(super) fn resolve(&mut self, unclear: impl FnOnce(&LinkTable) -> Vec<IfIndex>) {
+        let sysfs = Sysfs::default();
+        for index in unclear(&self.table) {
+            let Some(link) = self.table.get(index) else { continue };
+            let parent = sysfs.parent(&link.name, index).unwrap_or_else(|error| {
+                debug!("{}: cannot read what device it sits on: {error}", link.name);
+                Parent::Unknown
+            });
+            self.unsettled |= parent == Parent::Unknown;
+            self.table.set_parent(index, parent);
+        }
+    }
+}
