@@ -343,7 +343,7 @@ fn links_with_the_same_mac_that_sit_on_no_pci_device_are_no_vf() {
     stage.netvsc_appears("eth1", MAC);
     let mut app = start_eth1("");
     stage.link_appears("veth0", MAC);
-    stage.virtual_appears("macvlan0", &format!("link veth0 address {MAC} type macvlan"));
+    stage.virtual_appears("macvlan0", &format!("link eth1p address {MAC} type macvlan"));
     // A VF of somebody else's.
     stage.vf_appears("other", TWO, "00:15:5d:00:00:42");
     prove_caught_up(&mut stage, &mut app);

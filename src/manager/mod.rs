@@ -79,9 +79,9 @@ pub enum ProbeError {
     /// The kernel does not tell its links.
     #[error(transparent)]
     Host(#[from] host::Error),
-    /// None of the links that it names can be taken; each was logged.
-    #[error("none of the interfaces named is taken")]
-    NoLink,
+    /// None of the links that it names can be taken.
+    #[error("{}", list(.0))]
+    NoLink(Vec<(Selector, Miss)>),
 }
 
 impl ProbeError {
@@ -91,7 +91,7 @@ impl ProbeError {
             Self::Args(_) => libc::EINVAL,
             Self::NoDriver { .. } => libc::ENOTSUP,
             Self::Host(error) => error.errno(),
-            Self::NoLink => libc::ENODEV,
+            Self::NoLink(_) => libc::ENODEV,
         }
     }
 }
@@ -173,11 +173,12 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
         state.links.listen()?;
         state.select(args)
     };
-    if !misses.is_empty() && chosen.is_empty() {
-        report(&misses, |selector, miss| error!("{label}: {selector}: {miss}"));
-        return Err(ProbeError::NoLink);
+    if !misses.is_empty() {
+        if chosen.is_empty() {
+            return Err(ProbeError::NoLink(misses));
+        }
+        warn!("{label}: {}; going on with the others", list(&misses));
     }
-    report(&misses, |selector, miss| warn!("{label}: {selector}: {miss}; going on with the others"));
     let named = !args.selectors.is_empty();
     chosen.retain(|link| named || is_free(&label, link));
     if named {
@@ -188,11 +189,14 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     }
     let missing: Vec<Selector> = misses.into_iter().map(|(selector, _)| selector).collect();
     let names = ethdev::names();
-    Ok(lock().admit(name, args, &chosen, &missing, &names))
+    let mut state = lock();
+    // Unless the last other instance, removed meanwhile, has ended it.
+    state.links.listen()?;
+    Ok(state.admit(name, args, &chosen, &missing, &names))
 }
 
-fn report(misses: &[(Selector, Miss)], say: impl Fn(&Selector, &Miss)) {
-    misses.iter().for_each(|(selector, miss)| say(selector, miss));
+fn list(misses: &[(Selector, Miss)]) -> String {
+    misses.iter().map(|(selector, miss)| format!("{selector}: {miss}")).collect::<Vec<_>>().join("; ")
 }
 
 /// Tells whether a link that nobody named is without configuration of its own, and so free to take.

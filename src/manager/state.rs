@@ -222,6 +222,8 @@ impl State {
                         begun.push(id);
                         Place::Served(id)
                     }
+                    // Gone since it was chosen, it may come back.
+                    None if self.links.table().get(link.index).is_none() => open,
                     None => Place::Closed,
                 }
             };

@@ -40,6 +40,18 @@ impl App {
         app
     }
 
+    /// As [`App::start`], with the driver logging at `level` and above only, such as `error` or `warning`.
+    pub fn start_saying(level: &str, arguments: &[&str]) -> Self {
+        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
+        let mut all = vec!["-d", &plugin];
+        all.extend(arguments);
+        // A plugin takes the first level that fits.
+        let level = format!("--log-level=pmd.net.vdev_netvsc:{level}");
+        let app = Self::spawn(Self::command(&format!("{BUILD}/tests/app"), &[&level], &all, true));
+        app.expect_reply("ready");
+        app
+    }
+
     /// Starts `program` with EAL arguments that fit the stage; `private` gives it memory that no other process shares.
     pub fn launch(program: &str, arguments: &[&str], private: bool) -> Self {
         Self::spawn(Self::command(program, &[], arguments, private))
@@ -176,8 +188,7 @@ impl App {
         self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
-    /// What the driver has logged so far, a line each. `--log-level=pmd.net.vdev_netvsc:err` among its arguments leaves
-    /// errors only, `…:warning` warnings too.
+    /// What the driver has logged so far, a line each.
     pub fn said(&self) -> Vec<String> {
         self.log().lines().filter_map(|line| line.strip_prefix("net_vdev_netvsc: ")).map(str::to_owned).collect()
     }
