@@ -16,6 +16,7 @@ mod links;
 mod state;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,8 +169,12 @@ fn require_drivers(fallback: Fallback) -> Result<(), ProbeError> {
 /// Selects the links of an instance and begins their ports.
 fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let label = name.to_string_lossy();
+    // What the application has just closed is free at once.
+    let live = lock().live();
+    let gone = without_port(&live);
     let (mut chosen, misses) = {
         let mut state = lock();
+        state.let_go(&gone);
         state.links.listen()?;
         state.select(args)
     };
@@ -435,10 +440,14 @@ fn rescan(all: bool) {
     }
 }
 
+/// Of these ports, those that have no failsafe port.
+fn without_port(ids: &[PortId]) -> BTreeSet<PortId> {
+    ids.iter().filter(|id| ethdev::find(&id.failsafe_name()).is_none()).copied().collect()
+}
+
 fn ask(questions: &Questions) -> Answers {
-    let gone = |id: &&PortId| ethdev::find(&id.failsafe_name()).is_none();
     Answers {
-        gone: questions.alive.iter().filter(gone).copied().collect(),
+        gone: without_port(&questions.alive),
         occupants: questions.functions.iter().map(|&function| (function, ethdev::occupant(function))).collect(),
         names: if questions.names { ethdev::names() } else { Vec::new() },
     }

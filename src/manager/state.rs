@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
+use std::io;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -20,7 +21,7 @@ use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::Sysfs;
-use crate::link::{IfIndex, PciAddr};
+use crate::link::{IfIndex, IfName, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
 
@@ -75,6 +76,20 @@ struct Held {
     port: Port,
     /// The instance it belongs to; that one is gone when the port is closing.
     instance: CString,
+}
+
+/// Why no port is begun on a link.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the interface is gone")]
+    Gone,
+    #[error(
+        "{name} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space and \
+         , ( ) = [ ] / :"
+    )]
+    Name { name: IfName, index: IfIndex },
+    #[error("{name}: cannot make a pipe: {error}; trying again, after 60 s at most")]
+    Pipe { name: IfName, error: io::Error },
 }
 
 /// What a rescan has to ask DPDK.
@@ -211,24 +226,16 @@ impl State {
         self.instances.insert(name.to_owned(), Instance { force: args.force, options, wanted });
         let mut begun = Vec::new();
         for link in chosen {
-            let place = if self.serves(link.index) {
-                if !args.selectors.is_empty() {
-                    warn!("{}: {} has a port already, skipping", name.to_string_lossy(), link.label);
-                }
-                Place::Closed
-            } else {
-                match self.begin(name, link.index, options, names) {
-                    Some(id) => {
-                        begun.push(id);
-                        Place::Served(id)
-                    }
-                    // Gone since it was chosen, it may come back.
-                    None if self.links.table().get(link.index).is_none() => open,
-                    None => Place::Closed,
-                }
-            };
-            if let Some(instance) = self.instances.get_mut(name) {
-                instance.wanted.push(Wanted { selector: link.selector, place, failures: 0 });
+            let served = self.serves(link.index);
+            if served && !args.selectors.is_empty() {
+                warn!("{}: {} has a port already, skipping", name.to_string_lossy(), link.label);
+            }
+            let Some(wanted) = self.instances.get_mut(name).map(|instance| &mut instance.wanted) else { continue };
+            let place = if served { Place::Closed } else { open };
+            wanted.push(Wanted { selector: link.selector, place, failures: 0 });
+            if !served {
+                let position = wanted.len().saturating_sub(1);
+                begun.extend(self.fill_place(name, position, link.index, names, Instant::now()));
             }
         }
         begun
@@ -238,30 +245,55 @@ impl State {
         self.ports.values().any(|held| held.port.side().index == link && !held.port.orphaned)
     }
 
-    /// Begins a port on a link; `None`, with the reason in the log, when that cannot be.
-    fn begin(&mut self, instance: &CStr, index: IfIndex, options: Options, names: &[CString]) -> Option<PortId> {
-        let link = self.links.table().get(index)?;
-        let Some(name) = DevargsSafe::new(link.name) else {
-            error!(
-                "{}: {} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space \
-                 and , ( ) = [ ] / :",
-                instance.to_string_lossy(),
-                link.name
-            );
-            return None;
-        };
+    /// Begins a port on a link that an instance wants; says once why that cannot be.
+    fn fill_place(
+        &mut self,
+        instance: &CStr,
+        position: usize,
+        index: IfIndex,
+        names: &[CString],
+        now: Instant,
+    ) -> Option<PortId> {
+        let options = self.instances.get(instance)?.options;
+        let outcome = self.begin(instance, index, options, names);
+        let wanted = self.instances.get_mut(instance)?.wanted.get_mut(position)?;
+        match outcome {
+            Ok(id) => {
+                wanted.place = Place::Served(id);
+                return Some(id);
+            }
+            // It may come back, and that is an event.
+            Err(Refusal::Gone) => {}
+            Err(refusal) => {
+                if wanted.failures == 0 {
+                    error!("{}: {refusal}", instance.to_string_lossy());
+                }
+                wanted.put_off(now);
+                if matches!(refusal, Refusal::Name { .. }) {
+                    // A new name is an event as well.
+                    wanted.place = Place::Open { not_before: None };
+                }
+            }
+        }
+        None
+    }
+
+    /// Begins a port on a link.
+    fn begin(
+        &mut self,
+        instance: &CStr,
+        index: IfIndex,
+        options: Options,
+        names: &[CString],
+    ) -> Result<PortId, Refusal> {
+        let link = self.links.table().get(index).ok_or(Refusal::Gone)?;
+        let name = DevargsSafe::new(link.name).ok_or(Refusal::Name { name: link.name, index })?;
         let living = names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
         let id = PortId::lowest_free(&living);
-        let port = match Port::new(id, link, name, options) {
-            Ok(port) => port,
-            Err(error) => {
-                error!("{}: {} (ifindex {index}): cannot make a pipe: {error}", instance.to_string_lossy(), link.name);
-                return None;
-            }
-        };
+        let port = Port::new(id, link, name, options).map_err(|error| Refusal::Pipe { name: link.name, error })?;
         self.ports.insert(id, Held { port, instance: instance.to_owned() });
         self.find_vf(id, Instant::now());
-        Some(id)
+        Ok(id)
     }
 
     /// Looks for the VF of a port.
@@ -311,9 +343,9 @@ impl State {
             if port.phase == Phase::Live && (all || concerned) {
                 questions.functions.extend(port.undelivered().map(|vf| vf.address));
             }
-            if port.phase == Phase::Live && all {
-                questions.alive.push(id);
-            }
+        }
+        if all {
+            questions.alive = self.live();
         }
         let appeared = unsettled || changes.iter().any(|change| change.after.is_some());
         let due = |wanted: &Wanted| match wanted.place {
@@ -354,14 +386,7 @@ impl State {
 
     /// Acts on what DPDK answered to the questions of [`State::look`], and returns what DPDK has to do.
     pub(super) fn act(&mut self, questions: &Questions, answers: &Answers, all: bool, now: Instant) -> Vec<Job> {
-        for id in &answers.gone {
-            // Gone while it was ours to close, or closed by the application.
-            if let Some(held) = self.ports.get(id).filter(|held| held.port.phase == Phase::Live) {
-                info!(target: NOTICE, "{}: closed by the application, let go", held.port);
-                self.place(*id, Place::Closed);
-                self.closed(*id);
-            }
-        }
+        self.let_go(&answers.gone);
         for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
             guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
         }
@@ -378,6 +403,23 @@ impl State {
         jobs
     }
 
+    /// Lists the ports that should have their failsafe port.
+    pub(super) fn live(&self) -> Vec<PortId> {
+        self.ports.values().filter(|held| held.port.phase == Phase::Live).map(|held| held.port.id).collect()
+    }
+
+    /// Lets go of ports whose failsafe port is gone: the application has closed it.
+    pub(super) fn let_go(&mut self, gone: &BTreeSet<PortId>) {
+        for &id in gone {
+            // Unless it is gone because we were closing it.
+            if let Some(held) = self.ports.get(&id).filter(|held| held.port.phase == Phase::Live) {
+                info!(target: NOTICE, "{}: closed by the application, let go", held.port);
+                self.place(id, Place::Closed);
+                self.closed(id);
+            }
+        }
+    }
+
     /// Tells whether some VF waits for an ibverbs device, whose coming no event tells.
     pub(super) fn waits_for_verbs(&self, now: Instant) -> bool {
         self.ports.values().any(|held| held.port.waits_for_verbs(now))
@@ -389,12 +431,12 @@ impl State {
         for (name, instance) in &self.instances {
             for (position, wanted) in instance.wanted.iter().enumerate() {
                 if matches!(wanted.place, Place::Open { not_before } if not_before.is_none_or(|then| now >= then)) {
-                    open.push((name.clone(), position, wanted.selector, instance.force, instance.options));
+                    open.push((name.clone(), position, wanted.selector, instance.force));
                 }
             }
         }
         let mut begun = Vec::new();
-        for (name, position, selector, force, options) in open {
+        for (name, position, selector, force) in open {
             self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
             let index = match pairing::choose(self.links.table(), &selector, force) {
                 Ok(index) if !self.serves(index) => index,
@@ -404,14 +446,7 @@ impl State {
                     continue;
                 }
             };
-            let id = self.begin(&name, index, options, names);
-            begun.extend(id);
-            if let Some(wanted) = self.instances.get_mut(&name).and_then(|it| it.wanted.get_mut(position)) {
-                match id {
-                    Some(id) => wanted.place = Place::Served(id),
-                    None => wanted.put_off(now),
-                }
-            }
+            begun.extend(self.fill_place(&name, position, index, names, now));
         }
         begun
     }
