@@ -195,6 +195,11 @@ impl Link {
     pub fn is_netvsc(&self) -> bool {
         self.parent == Parent::NetVsc
     }
+
+    /// Tells whether it sits on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        matches!(self.parent, Parent::Pci(_))
+    }
 }
 
 /// What an event changed in a [`LinkTable`]: the link before and after it.

@@ -39,10 +39,9 @@ pub enum Miss {
 pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfIndex, Miss> {
     let mut named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
     let among = |index: Option<IfIndex>| index.is_some_and(|index| named.iter().any(|link| link.index == index));
-    let best = named.iter().min_by_key(|link| {
-        let pci = matches!(link.parent, Parent::Pci(_));
-        (!link.ethernet, !link.is_netvsc(), among(link.master), pci, link.index)
-    });
+    let best = named
+        .iter()
+        .min_by_key(|link| (!link.ethernet, !link.is_netvsc(), among(link.master), link.is_on_pci(), link.index));
     let best = *best.ok_or(Miss::Absent)?;
     named.clear();
     if !best.ethernet {
@@ -170,7 +169,7 @@ pub fn unclear_for_vf(links: &LinkTable, side: &Side) -> Vec<IfIndex> {
 
 /// Finds the NetVSC link that a link is the VF of.
 fn netvsc_of<'a>(links: &'a LinkTable, vf: &Link) -> Option<&'a Link> {
-    if !matches!(vf.parent, Parent::Pci(_)) {
+    if !vf.is_on_pci() {
         return None;
     }
     netvsc_links(links).find(|link| vf_of(links, &Side::of(link)).is_some_and(|found| found.index == vf.index))

@@ -149,8 +149,9 @@ pub struct Port {
     mailbox: Mailbox,
     vf: Option<(VfLink, Delivery)>,
     rival: Option<IfIndex>,
-    /// The PCI function that was posted last: the only one that failsafe can hold.
-    lent: Option<PciAddr>,
+    /// The PCI functions that were posted, of which failsafe holds one at most: often the last, and one before that as
+    /// long as it has not let go of it. They are few, as a host gives a VF few addresses.
+    lent: BTreeSet<PciAddr>,
     /// The burst functions that its failsafe port was made with.
     pub bursts: Option<SafeBursts>,
 }
@@ -178,14 +179,14 @@ impl Port {
             mailbox,
             vf: None,
             rival: None,
-            lent: None,
+            lent: BTreeSet::new(),
             bursts: None,
         })
     }
 
-    /// The PCI function that its failsafe port may hold.
-    pub fn lent(&self) -> Option<PciAddr> {
-        self.lent
+    /// The PCI functions of which its failsafe port may hold one.
+    pub fn lent(&self) -> impl Iterator<Item = PciAddr> {
+        self.lent.iter().copied()
     }
 
     /// What the port's VF is recognized by.
@@ -356,7 +357,7 @@ impl Port {
         match self.mailbox.post(vf.address, vf.mac) {
             Ok(()) => {
                 info!("{self}: posted VF {} at {}", vf.name, vf.address);
-                self.lent = Some(vf.address);
+                self.lent.insert(vf.address);
                 Some(Delivery::Posted { since: now, told: false })
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Stories of instances that are made and removed, and of applications that end.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
 
 mod stage;
 
@@ -89,22 +90,56 @@ fn cycles_while_failsafe_hot_plugs_do_not_deadlock() {
     expect_only(&mut app, &before);
 }
 
+/// Compiles the plugin that makes hot-plugs slow, and returns where it is on this stage.
+fn slow_scan() -> &'static str {
+    let plugin = "/run/slow_scan.so";
+    let cflags = stage::run("pkg-config", &["--cflags", "libdpdk"]);
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slow/scan.c");
+    let mut arguments = vec!["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"];
+    arguments.extend(cflags.split_whitespace());
+    arguments.extend([source, "-lrte_bus_vdev", "-o", plugin]);
+    stage::run("cc", &arguments);
+    plugin
+}
+
+#[test]
+fn an_instance_goes_while_failsafe_hot_plugs_its_fallback() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    // A hot-plug that is on its way to the lock of the list meets the removal, which holds it.
+    // EAL walks the list of device arguments without a lock, and waits for the other one at each: those at which it
+    // waits must not be those which go, so another device is first.
+    let mut app = App::start(&["-d", slow_scan(), "--vdev=net_vdev_netvsc9,ignore=1"]);
+    app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
+    app.expect_no_alarm();
+    let before = Traces::of(&mut app);
+    for _ in 0..5 {
+        app.ok(&format!("attach {INSTANCE} iface=eth1,hotplug_poll=10"));
+        // The attachment is over: the next one is failsafe's, on the interrupt thread.
+        let scans = |app: &App| app.logged("slow scan begins").len();
+        let known = scans(&app);
+        stage::wait_for("failsafe's next try", || (scans(&app) > known).then_some(()));
+        app.ok(&format!("detach {INSTANCE}"));
+    }
+    assert!(!app.logged("the interrupt thread is busy").is_empty(), "no removal met a hot-plug");
+    expect_only(&mut app, &before);
+}
+
 #[test]
 fn link_events_during_removals_do_no_harm() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     stage.link_appears("other", "00:15:5d:00:00:99");
     let (mut app, before) = start_without_instance();
-    for round in 0..30 {
-        app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
-        // Events come one after another; the removal meets whichever is being taken in.
-        for mtu in 1400..1410 + round {
-            stage::ip(&format!("link set other mtu {mtu}"));
-            if mtu == 1400 + round {
-                app.ok(&format!("detach {INSTANCE}"));
-            }
+    let changes: String = (0..1000).map(|n| format!("link set other mtu {}\n", 1400 + n % 2)).collect();
+    std::fs::write("/run/changes", changes).unwrap();
+    std::thread::scope(|scope| {
+        let cycles = scope.spawn(|| app.ok(&format!("cycle 50 {INSTANCE} {ARGUMENTS}")));
+        while !cycles.is_finished() {
+            stage::ip("-batch /run/changes");
         }
-    }
+        cycles.join().unwrap();
+    });
     expect_only(&mut app, &before);
 }
 
@@ -240,27 +275,29 @@ fn a_port_that_the_application_closes_is_not_missed_when_its_instance_goes() {
     }
 }
 
+/// Starts an application of this kind, whose memory others share.
+fn start_sharing(pages: &HugePages, kind: &str, more: &[&str]) -> App {
+    let plugin = format!("{}/librte_net_vdev_netvsc.so", stage::BUILD);
+    let mut arguments = vec!["-d", &plugin, "--proc-type", kind, "--huge-dir", pages.folder()];
+    arguments.extend(more);
+    let app = App::launch(&format!("{}/tests/app", stage::BUILD), &arguments, false);
+    app.expect_reply("ready");
+    app
+}
+
 #[test]
 fn a_secondary_leaves_everything_to_the_primary() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     let pages = HugePages::mount();
-    let start = |kind: &str, more: &[&str]| {
-        let plugin = format!("{}/librte_net_vdev_netvsc.so", stage::BUILD);
-        let mut arguments = vec!["-d", &plugin, "--proc-type", kind, "--huge-dir", pages.folder()];
-        arguments.extend(more);
-        let app = App::launch(&format!("{}/tests/app", stage::BUILD), &arguments, false);
-        app.expect_reply("ready");
-        app
-    };
-    let mut primary = start("primary", &["-m", "64", START]);
+    let mut primary = start_sharing(&pages, "primary", &["-m", "64", START]);
     primary.ok(&format!("start {FAILSAFE}"));
     let ports = [FALLBACK, FAILSAFE];
     let before = Traces::of(&mut primary);
 
     // As EAL tells it of the primary's devices, with an instance of its own, and by hot-plug.
     for own in [None, Some("--vdev=net_vdev_netvsc5,iface=eth1,fallback=af_packet")] {
-        let mut secondary = start("secondary", own.as_slice());
+        let mut secondary = start_sharing(&pages, "secondary", own.as_slice());
         secondary.expect_log("net_vdev_netvsc0: probed");
         assert_eq!(secondary.ports(), ports);
         assert_eq!(secondary.logged("list of links"), [""; 0], "it asks the kernel nothing");
@@ -275,7 +312,31 @@ fn a_secondary_leaves_everything_to_the_primary() {
     stage.vf_appears("vf0", VF, MAC);
     primary.expect_port(VF);
     expect_frames("vf0");
+    stage.vf_goes("vf0", VF);
+    primary.expect_no_port(VF);
     assert!(primary.cleanup().success());
+}
+
+#[test]
+fn a_secondary_asks_the_primary_for_an_instance() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let pages = HugePages::mount();
+    let mut primary = start_sharing(&pages, "primary", &["-m", "64"]);
+    let mut secondary = start_sharing(&pages, "secondary", &[]);
+    for _ in 0..3 {
+        // The primary carries it out on its interrupt thread, and tells the secondary of the devices that it makes.
+        secondary.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+        assert_eq!(primary.ports(), [FALLBACK, FAILSAFE]);
+        assert_eq!(secondary.ports(), [FALLBACK, FAILSAFE]);
+        primary.ok(&format!("start {FAILSAFE}"));
+        expect_frames("eth1");
+        primary.ok(&format!("stop {FAILSAFE}"));
+        secondary.ok(&format!("detach {INSTANCE}"));
+        assert_eq!(primary.ports(), [""; 0]);
+    }
+    assert!(secondary.quit().success());
+    primary.expect_no_alarm();
 }
 
 /// Starts an application with a port, has `story` happen to it, and lets it clean up EAL with what is left.
@@ -344,18 +405,28 @@ fn cleanup_while_failsafe_hot_plugs() {
     assert!(app.cleanup().success());
 }
 
-#[test]
-fn cleanup_with_a_vf_when_virtual_devices_are_first() {
+/// Cleans up with the VF attached. `start` says which bus EAL has first, and so cleans first.
+fn clean_up_with_a_vf(start: fn(&[&str]) -> App) {
     for started in [false, true] {
         let mut stage = Stage::new();
         stage.netvsc_appears("eth1", MAC);
         stage.vf_appears("vf0", VF, MAC);
-        let mut app = App::start_behind("librte_bus_vdev.so", &["-b", VF, START]);
+        let mut app = start(&["-b", VF, START]);
         app.expect_port(VF);
         if started {
             app.ok(&format!("start {FAILSAFE}"));
             expect_frames("vf0");
         }
-        assert!(app.cleanup().success());
+        assert!(app.cleanup().success(), "started: {started}");
     }
+}
+
+#[test]
+fn cleanup_with_a_vf_when_virtual_devices_are_first() {
+    clean_up_with_a_vf(|arguments| App::start_behind("librte_bus_vdev.so", arguments));
+}
+
+#[test]
+fn cleanup_with_a_vf_when_pci_devices_are_first() {
+    clean_up_with_a_vf(|arguments| App::start_behind("librte_bus_pci.so", arguments));
 }

@@ -5,6 +5,7 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
 
 use super::{Errno, guard, sys};
 use crate::link::PciAddr;
@@ -44,24 +45,46 @@ pub fn names() -> Vec<CString> {
 /// Who sits on a PCI function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupant {
-    /// No Ethernet port.
+    /// No Ethernet port, and no driver.
     Nobody,
     /// A port that nobody owns, which failsafe may take over.
     Unowned,
-    /// A port that somebody owns, such as a failsafe port.
+    /// A port that somebody owns, such as a failsafe port; or a driver whose ports are gone and that is about to go,
+    /// or never made one.
     Owned,
 }
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
 pub fn occupant(address: PciAddr) -> Occupant {
     let ports = on_function(address);
-    if ports.iter().any(|&(port, _)| is_owned(port)) {
+    if ports.is_empty() {
+        if is_probed(address) { Occupant::Owned } else { Occupant::Nobody }
+    } else if ports.iter().any(|&(port, _)| is_owned(port)) {
         Occupant::Owned
-    } else if ports.is_empty() {
-        Occupant::Nobody
     } else {
         Occupant::Unowned
     }
+}
+
+/// Tells whether a driver has the PCI function at `address`.
+fn is_probed(address: PciAddr) -> bool {
+    let device = find_device(address);
+    // SAFETY: null is told apart first; else a device of the bus.
+    !device.is_null() && unsafe { sys::rte_dev_is_probed(device) } != 0
+}
+
+/// Finds the device at a PCI address, null when the bus has none.
+pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
+    let Ok(filter) = CString::new(format!("bus=pci,addr={address}")) else { return ptr::null_mut() };
+    if !super::vdev::has_pci_bus() {
+        return ptr::null_mut();
+    }
+    let mut iterator = sys::rte_dev_iterator::default();
+    // What it returns is an earlier error at times; an iterator that it did not make finds nothing.
+    // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
+    unsafe { sys::rte_dev_iterator_init(&raw mut iterator, filter.as_ptr()) };
+    // SAFETY: initialized above. It holds no memory but for the strings, which are freed by the call itself.
+    unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
 }
 
 /// Tells whether `port` sits on the PCI function at `address`.

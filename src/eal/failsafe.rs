@@ -18,7 +18,7 @@
 // UNSAFETY: reads and writes structs of DPDK's.
 #![expect(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::ethdev::{self, PortNumber};
@@ -111,7 +111,7 @@ impl Hidden {
     /// What `rte_dev_remove` returned.
     pub fn remove(self) -> Result<(), Errno> {
         // Somebody may have removed it all the same.
-        if find_device(self.address).cast() != self.device {
+        if ethdev::find_device(self.address).cast() != self.device {
             return Ok(());
         }
         // SAFETY: a live device of EAL's, as just seen.
@@ -122,15 +122,4 @@ impl Hidden {
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
         Errno::check(returned).map(|_| ())
     }
-}
-
-/// Finds the device at a PCI address, null when the bus has none.
-fn find_device(address: PciAddr) -> *mut sys::rte_device {
-    let Ok(filter) = CString::new(format!("bus=pci,addr={address}")) else { return std::ptr::null_mut() };
-    let mut iterator = sys::rte_dev_iterator::default();
-    // What it returns is an earlier error at times; an iterator that it did not make finds nothing.
-    // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
-    unsafe { sys::rte_dev_iterator_init(&raw mut iterator, filter.as_ptr()) };
-    // SAFETY: initialized above. It holds no memory but for the strings, which are freed by the call itself.
-    unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
 }

@@ -21,7 +21,7 @@ use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::Sysfs;
-use crate::link::{IfIndex, IfName, PciAddr};
+use crate::link::{IfIndex, IfName, Link, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
 
@@ -50,6 +50,8 @@ enum Place {
 struct Wanted {
     selector: Selector,
     place: Place,
+    /// Whether the link it had sat on the PCI bus: one that does takes no other's place, as it may be that one's VF.
+    pci: Option<bool>,
     /// How often in a row DPDK refused the port.
     failures: u32,
 }
@@ -222,7 +224,7 @@ impl State {
     ) -> Vec<PortId> {
         let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
         let open = Place::Open { not_before: None };
-        let wanted = missing.iter().map(|&selector| Wanted { selector, place: open, failures: 0 }).collect();
+        let wanted = missing.iter().map(|&selector| Wanted { selector, place: open, pci: None, failures: 0 }).collect();
         self.instances.insert(name.to_owned(), Instance { force: args.force, options, wanted });
         let mut begun = Vec::new();
         for link in chosen {
@@ -232,7 +234,7 @@ impl State {
             }
             let Some(wanted) = self.instances.get_mut(name).map(|instance| &mut instance.wanted) else { continue };
             let place = if served { Place::Closed } else { open };
-            wanted.push(Wanted { selector: link.selector, place, failures: 0 });
+            wanted.push(Wanted { selector: link.selector, place, pci: None, failures: 0 });
             if !served {
                 let position = wanted.len().saturating_sub(1);
                 begun.extend(self.fill_place(name, position, link.index, names, Instant::now()));
@@ -255,11 +257,16 @@ impl State {
         now: Instant,
     ) -> Option<PortId> {
         let options = self.instances.get(instance)?.options;
+        let pci = self.links.table().get(index).is_some_and(Link::is_on_pci);
+        if pci && self.instances.get(instance)?.wanted.get(position)?.pci == Some(false) {
+            return None;
+        }
         let outcome = self.begin(instance, index, options, names);
         let wanted = self.instances.get_mut(instance)?.wanted.get_mut(position)?;
         match outcome {
             Ok(id) => {
                 wanted.place = Place::Served(id);
+                wanted.pci = Some(pci);
                 return Some(id);
             }
             // It may come back, and that is an event.
@@ -506,8 +513,8 @@ impl State {
 
     /// Lists the PCI functions that failsafe ports may hold, with the port and its safe bursts.
     pub(super) fn lent(&self) -> Vec<(PciAddr, PortId, Option<SafeBursts>)> {
-        let lent = |held: &Held| Some((held.port.lent()?, held.port.id, held.port.bursts));
-        self.ports.values().filter_map(lent).collect()
+        let ports = self.ports.values().map(|held| &held.port);
+        ports.flat_map(|port| port.lent().map(|function| (function, port.id, port.bursts))).collect()
     }
 
     /// Forgets an instance and returns which of its ports have to be closed. One that is being made right now is closed

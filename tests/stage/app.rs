@@ -241,6 +241,12 @@ impl App {
         status
     }
 
+    /// As [`App::cleanup`], with all that it has logged.
+    pub fn cleanup_and_log(self) -> (ExitStatus, String) {
+        let path = self.log.clone();
+        (self.cleanup(), std::fs::read_to_string(path).unwrap_or_default())
+    }
+
     /// Has it end as it is, without cleanup, and returns how it ended.
     pub fn quit(mut self) -> ExitStatus {
         self.stdin = None;

@@ -5,7 +5,7 @@
 #![expect(unsafe_code)]
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -28,15 +28,17 @@ impl Mailbox {
 
     /// Returns what failsafe would read, and leaves it there.
     pub fn peek(&self) -> String {
-        let (mut copy, end) = std::io::pipe().unwrap();
+        let (copy, end) = nix::unistd::pipe().unwrap();
         // SAFETY: takes any descriptors.
         let size =
             unsafe { libc::tee(self.pipe.as_raw_fd(), end.as_raw_fd(), libc::PIPE_BUF, libc::SPLICE_F_NONBLOCK) };
+        if size < 0 {
+            assert_eq!(io::Error::last_os_error().kind(), io::ErrorKind::WouldBlock, "neither empty nor a pipe");
+        }
+        // Else the copy would have no end.
         drop(end);
         let mut text = String::new();
-        if size > 0 {
-            copy.read_to_string(&mut text).unwrap();
-        }
+        File::from(copy).read_to_string(&mut text).unwrap();
         text
     }
 

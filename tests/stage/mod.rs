@@ -18,6 +18,7 @@ mod wire;
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use app::App;
+#[allow(unused_imports, reason = "each test uses a part of it")]
 pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use memory::HugePages;
@@ -62,9 +63,7 @@ impl Stage {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare needs root");
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
-        let build =
-            std::env::var("VDEV_NETVSC_BUILD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/build").into());
-        mount(Some(build.as_str()), BUILD, none, MsFlags::MS_BIND, none).expect("the build folder: run make first");
+        mount(Some(build().as_str()), BUILD, none, MsFlags::MS_BIND, none).expect("the build folder: run make first");
         for place in [NET, "/run"] {
             mount(Some("stage"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(place);
         }
@@ -198,6 +197,11 @@ impl Stage {
         ip(&format!("link set {name} name {new}"));
         ip(&format!("link set {new} up"));
     }
+}
+
+/// The build folder, as it is called off stage.
+pub fn build() -> String {
+    std::env::var("VDEV_NETVSC_BUILD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/build").into())
 }
 
 /// Shows a netdevice in sysfs.
