@@ -189,6 +189,19 @@ impl Port {
         self.lent.iter().copied()
     }
 
+    /// The PCI function whose address lies in the mailbox.
+    pub fn posted(&self) -> Option<PciAddr> {
+        match &self.vf {
+            Some((vf, Delivery::Posted { .. })) => Some(vf.address),
+            _ => None,
+        }
+    }
+
+    /// Notes that its failsafe port does not hold a PCI function any more.
+    pub fn forget_lent(&mut self, function: PciAddr) {
+        self.lent.remove(&function);
+    }
+
     /// What the port's VF is recognized by.
     pub fn side(&self) -> Side {
         self.side
@@ -254,7 +267,8 @@ impl Port {
             "{self}: the interface is gone, and with it the fallback; a port is made anew when the interface is back; \
              close this one when its VF is not needed"
         );
-        self.set_vf(None, Instant::now());
+        self.drain();
+        self.vf = None;
     }
 
     /// Tells which link is its VF's, as last heard.
@@ -280,13 +294,17 @@ impl Port {
         }
         if let Some((gone, _)) = self.vf.take() {
             info!(target: NOTICE, "{self}: VF {} at {} went", gone.name, gone.address);
-            if let Err(error) = self.mailbox.drain() {
-                warn!("{self}: cannot empty the mailbox: {error}");
-            }
+            self.drain();
         }
         if let Some(vf) = found {
             info!(target: NOTICE, "{self}: VF {} came at {}", vf.name, vf.address);
             self.vf = Some((vf, Delivery::Waiting { since: now, told: false }));
+        }
+    }
+
+    fn drain(&self) {
+        if let Err(error) = self.mailbox.drain() {
+            warn!("{self}: cannot empty the mailbox: {error}");
         }
     }
 

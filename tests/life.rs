@@ -95,7 +95,7 @@ fn slow_scan() -> &'static str {
     let plugin = "/run/slow_scan.so";
     let cflags = stage::run("pkg-config", &["--cflags", "libdpdk"]);
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slow/scan.c");
-    let mut arguments = vec!["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"];
+    let mut arguments = vec!["-shared", "-fPIC", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror"];
     arguments.extend(cflags.split_whitespace());
     arguments.extend([source, "-lrte_bus_vdev", "-o", plugin]);
     stage::run("cc", &arguments);
@@ -113,9 +113,10 @@ fn an_instance_goes_while_failsafe_hot_plugs_its_fallback() {
     app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
     app.expect_no_alarm();
     let before = Traces::of(&mut app);
-    for _ in 0..5 {
+    for round in 1..=5 {
         app.ok(&format!("attach {INSTANCE} iface=eth1,hotplug_poll=10"));
-        // The attachment is over: the next one is failsafe's, on the interrupt thread.
+        // Not before the last one is closed, which the interrupt thread is to do when it is through.
+        stage::wait_for("a port", || (app.logged("): made").len() == 1 + round).then_some(()));
         let scans = |app: &App| app.logged("slow scan begins").len();
         let known = scans(&app);
         stage::wait_for("failsafe's next try", || (scans(&app) > known).then_some(()));

@@ -115,10 +115,23 @@ pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_de
 }
 
 fn is_owned(port: PortNumber) -> bool {
+    owner(port).is_some_and(|owner| owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER))
+}
+
+/// Tells whether the owner of `port` has this name.
+pub fn is_owned_by(port: PortNumber, name: &CStr) -> bool {
+    let is_it = |owner: sys::rte_eth_dev_owner| {
+        // SAFETY: an array that rte_eth_dev_owner_get has NUL-terminated.
+        unsafe { super::copy_cstr(owner.name.as_ptr()) }.is_some_and(|owner| owner.as_c_str() == name)
+    };
+    owner(port).is_some_and(is_it)
+}
+
+fn owner(port: PortNumber) -> Option<sys::rte_eth_dev_owner> {
     let mut owner = sys::rte_eth_dev_owner::default();
     // SAFETY: a place for the owner; takes any port number.
     let returned = unsafe { sys::rte_eth_dev_owner_get(port, &raw mut owner) };
-    returned == 0 && owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER)
+    (returned == 0).then_some(owner)
 }
 
 /// Stops and closes a port, which is all that its owner may do with it.

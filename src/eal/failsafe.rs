@@ -117,6 +117,10 @@ impl Hidden {
         // SAFETY: a live device of EAL's, as just seen.
         let driver = unsafe { &raw mut (*self.device).driver };
         // SAFETY: as above.
+        if !unsafe { driver.read() }.is_null() {
+            return Ok(());
+        }
+        // SAFETY: as above.
         unsafe { driver.write(self.driver) };
         // SAFETY: a live device of EAL's, probed by that driver.
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };

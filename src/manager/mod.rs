@@ -44,6 +44,9 @@ const KICK: Duration = Duration::from_millis(1);
 /// How often a VF is looked at that waits for its ibverbs device.
 const VERBS_POLL: Duration = Duration::from_millis(20);
 
+/// Name under which failsafe owns its sub-devices (`drivers/net/failsafe/failsafe_private.h`, `FAILSAFE_OWNER_NAME`).
+const FAILSAFE_OWNER: &CStr = c"Fail-safe";
+
 /// How long remove() waits for the interrupt thread before it leaves the closing of a port to that thread.
 const PARKING_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -313,6 +316,8 @@ fn close(id: PortId) {
     if ethdev::find(&recipe.failsafe).is_none() {
         info!(target: NOTICE, "{}: closed", recipe.label);
         lock().closed(id);
+        // What it held is free.
+        kick(KICK);
     } else {
         warn!("{}: its driver does not close it; trying again", recipe.label);
         // The tick tries again.
@@ -383,12 +388,17 @@ fn port_goes(port: PortNumber) {
         if let Some(hidden) = lent.into_iter().find_map(|(function, ..)| Hidden::take(port, function)) {
             lock_hidden().push(hidden);
         }
+    } else if ethdev::is_owned_by(port, FAILSAFE_OWNER) {
+        lock().keep_quiet(Instant::now());
     }
     kick(KICK);
 }
 
 /// Removes the devices of VFs that failsafe has let go of.
 fn remove_hidden() {
+    if try_lock().is_none_or(|state| state.is_quiet(Instant::now())) {
+        return;
+    }
     let hidden = std::mem::take(&mut *lock_hidden());
     for device in hidden {
         if let Err(error) = device.remove() {
@@ -425,6 +435,10 @@ fn rescan(all: bool) {
     let jobs = state.act(&questions, &answers, all, now);
     let waits = state.waits_for_verbs(now);
     drop(state);
+    if !answers.gone.is_empty() {
+        // What they held is free.
+        kick(KICK);
+    }
     for job in jobs {
         match job {
             Job::Make(id) => {

@@ -20,7 +20,7 @@ use crate::eal::ethdev::Occupant;
 use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
-use crate::host::Sysfs;
+use crate::host::{self, Sysfs};
 use crate::link::{IfIndex, IfName, Link, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
@@ -31,6 +31,9 @@ const VERBS_DRIVERS: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 /// The kernel driver that makes several netdevices of one PCI function; its PMD tells them apart by `mac=`
 /// (`doc/guides/nics/mana.rst`).
 const SHARED_FUNCTION_DRIVER: &str = "mana";
+
+/// How long the closing of a failsafe port with its VF may take.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The longest pause between two tries to make a port that DPDK refuses.
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -68,6 +71,8 @@ impl Wanted {
 /// One `--vdev=net_vdev_netvsc…` device.
 #[derive(Debug)]
 struct Instance {
+    /// Whether the user named its links; others are taken only while nothing is configured on them.
+    named: bool,
     force: bool,
     options: Options,
     wanted: Vec<Wanted>,
@@ -155,6 +160,8 @@ pub(super) struct State {
     ports: BTreeMap<PortId, Held>,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
     shells: BTreeSet<PortId>,
+    /// Until when DPDK is not asked about PCI functions: another thread is taking one off the bus, whose list has no lock.
+    quiet_until: Option<Instant>,
     /// What has DPDK call us; `None` while somebody changes it.
     pub(super) watch: Option<Watch>,
 }
@@ -166,6 +173,7 @@ impl State {
             instances: BTreeMap::new(),
             ports: BTreeMap::new(),
             shells: BTreeSet::new(),
+            quiet_until: None,
             watch: Some(Watch::new()),
         }
     }
@@ -225,7 +233,8 @@ impl State {
         let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
         let open = Place::Open { not_before: None };
         let wanted = missing.iter().map(|&selector| Wanted { selector, place: open, pci: None, failures: 0 }).collect();
-        self.instances.insert(name.to_owned(), Instance { force: args.force, options, wanted });
+        let named = !args.selectors.is_empty();
+        self.instances.insert(name.to_owned(), Instance { named, force: args.force, options, wanted });
         let mut begun = Vec::new();
         for link in chosen {
             let served = self.serves(link.index);
@@ -335,6 +344,7 @@ impl State {
         let changes = self.links.catch_up();
         let ids: Vec<PortId> = self.ports.keys().copied().collect();
         let mut questions = Questions::default();
+        let quiet = self.is_quiet(now);
         for id in ids {
             let Some(held) = self.ports.get(&id) else { continue };
             let side = held.port.side();
@@ -347,7 +357,7 @@ impl State {
                 guard("rescan of a port", (), || self.follow(id, now));
             }
             let Some(Held { port, .. }) = self.ports.get(&id) else { continue };
-            if port.phase == Phase::Live && (all || concerned) {
+            if port.phase == Phase::Live && (all || concerned) && !quiet {
                 questions.functions.extend(port.undelivered().map(|vf| vf.address));
             }
         }
@@ -397,6 +407,7 @@ impl State {
         for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
             guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
         }
+        self.settle_lent();
         let mut jobs = Vec::new();
         if questions.names {
             jobs.extend(self.fill_places(&answers.names, now).into_iter().map(Job::Make));
@@ -408,6 +419,16 @@ impl State {
             }
         }
         jobs
+    }
+
+    /// What is posted to a port is no other's any more: nobody sat there.
+    fn settle_lent(&mut self) {
+        let posted: Vec<_> = self.ports.values().filter_map(|held| Some((held.port.id, held.port.posted()?))).collect();
+        for (id, function) in posted {
+            for held in self.ports.values_mut().filter(|held| held.port.id != id) {
+                held.port.forget_lent(function);
+            }
+        }
     }
 
     /// Lists the ports that should have their failsafe port.
@@ -438,12 +459,12 @@ impl State {
         for (name, instance) in &self.instances {
             for (position, wanted) in instance.wanted.iter().enumerate() {
                 if matches!(wanted.place, Place::Open { not_before } if not_before.is_none_or(|then| now >= then)) {
-                    open.push((name.clone(), position, wanted.selector, instance.force));
+                    open.push((name.clone(), position, wanted.selector, instance.named, instance.force));
                 }
             }
         }
         let mut begun = Vec::new();
-        for (name, position, selector, force) in open {
+        for (name, position, selector, named, force) in open {
             self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
             let index = match pairing::choose(self.links.table(), &selector, force) {
                 Ok(index) if !self.serves(index) => index,
@@ -453,7 +474,12 @@ impl State {
                     continue;
                 }
             };
-            begun.extend(self.fill_place(&name, position, index, names, now));
+            if named || matches!(host::configuration(index), Ok(None)) {
+                begun.extend(self.fill_place(&name, position, index, names, now));
+            } else if let Some(wanted) = self.instances.get_mut(&name).and_then(|it| it.wanted.get_mut(position)) {
+                info!("{}: {selector} is in use or may be, looking again later", name.to_string_lossy());
+                wanted.put_off(now);
+            }
         }
         begun
     }
@@ -543,6 +569,18 @@ impl State {
         if self.ports.remove(&id).is_some() {
             self.shells.insert(id);
         }
+        self.quiet_until = None;
+    }
+
+    /// Has DPDK left alone about PCI functions until the next port is closed, or for a while: a failsafe port is being
+    /// closed on another thread, which takes the VF off the bus.
+    pub(super) fn keep_quiet(&mut self, now: Instant) {
+        self.quiet_until = Some(now + QUIET);
+    }
+
+    /// Tells whether DPDK is to be left alone about PCI functions.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_until.is_some_and(|until| now < until)
     }
 }
 
