@@ -21,6 +21,7 @@
 
 #include <rte_version.h>
 
+#include <bus_driver.h>
 #include <bus_vdev_driver.h>
 #include <dev_driver.h>
 #include <ethdev_driver.h>
@@ -78,6 +79,10 @@ SAME_SIZE(driver)
 SAME_SIZE(vdev_driver)
 _Static_assert(DEVICE_OFFSET == offsetof(struct rte_vdev_device, device),
 	"offset of rte_vdev_device.device");
+
+_Static_assert(offsetof(struct rte_bus, next) == 0 &&
+		sizeof(MEMBER(struct rte_bus, next)) == sizeof(struct netvsc_list_links),
+	"the beginning of rte_bus");
 
 #define SAME_HEAD(ours, theirs, member) \
 	_Static_assert(offsetof(struct netvsc_##ours, member) == offsetof(struct theirs, member), \

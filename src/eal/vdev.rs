@@ -4,7 +4,7 @@
 // UNSAFETY: calls DPDK with strings, and reads the strings it returns.
 #![expect(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
 
 use super::{Errno, sys};
@@ -51,6 +51,45 @@ pub fn has_pci_bus() -> bool {
     !bus.is_null()
 }
 
+/// Has `rte_eal_cleanup` clean virtual devices before PCI devices.
+///
+/// It cleans the buses in the order of EAL's list (`eal_bus_cleanup`), the one in which they were linked or loaded. With
+/// the PCI bus first the VF's device is freed, and then failsafe, which is not told, stops, closes and removes it. So
+/// the bus of virtual devices is put before the PCI bus, unless it is there. Devices are probed in that order as well,
+/// but virtual ones last in any case (`rte_bus_probe`).
+///
+/// By hand, as `rte_bus_register` empties a bus since 26.07. The list has no lock: meant for the time when EAL starts.
+pub fn clean_before_pci() {
+    // SAFETY: a NUL-terminated string.
+    let vdev = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
+    // SAFETY: a NUL-terminated string.
+    let pci = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
+    if vdev.is_null() || pci.is_null() {
+        return;
+    }
+    // SAFETY: looks at all that come after a bus of the list; `is_other_bus` takes any pointers.
+    let behind = unsafe { sys::rte_bus_find(pci, Some(is_other_bus), vdev.cast_const().cast()) };
+    if behind.is_null() {
+        return;
+    }
+    // SAFETY: a bus of the list.
+    unsafe { sys::rte_bus_unregister(vdev) };
+    // A bus begins with its links, 22.11 to 26.07 (tests/layout.c). As TAILQ_INSERT_BEFORE does, which needs no head.
+    // SAFETY: a bus of the list.
+    let pci_links = unsafe { &mut *pci.cast::<sys::netvsc_list_links>() };
+    // SAFETY: another bus, which is in no list.
+    let vdev_links = unsafe { &mut *vdev.cast::<sys::netvsc_list_links>() };
+    *vdev_links = sys::netvsc_list_links { next: pci.cast(), previous: pci_links.previous };
+    // SAFETY: what comes before a member of a list points to it.
+    unsafe { pci_links.previous.write(vdev.cast()) };
+    pci_links.previous = &raw mut vdev_links.next;
+}
+
+/// Compares two buses by their address, for `rte_bus_find`.
+unsafe extern "C" fn is_other_bus(bus: *const sys::rte_bus, other: *const c_void) -> c_int {
+    c_int::from(!ptr::eq(bus.cast(), other))
+}
+
 /// Names of all virtual devices that EAL holds arguments of, made or not.
 ///
 /// The list has no lock (`lib/eal/common/eal_common_devargs.c`): as everything in DPDK that reads it, this relies on
@@ -87,7 +126,7 @@ pub fn add_arguments(device: &CStr) -> Result<(), Errno> {
 /// # Errors
 /// `ENOMEM`.
 pub fn add_custom_scan(scan: fn()) -> Result<(), Errno> {
-    let argument = scan as *mut std::ffi::c_void;
+    let argument = scan as *mut c_void;
     // SAFETY: `run` takes a `fn()` as its argument.
     let returned = unsafe { sys::rte_vdev_add_custom_scan(Some(super::alarm::run), argument) };
     Errno::check(returned).map(|_| ())

@@ -146,6 +146,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
     if !vdev::has_pci_bus() {
         warn!("{label}: the PCI bus driver is not in this build, so no VF can be attached: load librte_bus_pci.so");
     }
+    vdev::clean_before_pci();
     let outcome = admit(name, &args);
     watch();
     for id in outcome? {

@@ -237,14 +237,19 @@ impl State {
         self.instances.insert(name.to_owned(), Instance { named, force: args.force, options, wanted });
         let mut begun = Vec::new();
         for link in chosen {
-            let served = self.serves(link.index);
-            if served && !args.selectors.is_empty() {
+            let server = self.server(link.index).map(|port| port.phase);
+            let place = match server {
+                None => open,
+                // Its port is that of an instance that was removed, and about to be closed.
+                Some(Phase::Closing | Phase::Left) => Place::Open { not_before: Some(Instant::now()) },
+                Some(Phase::Making | Phase::Live) => Place::Closed,
+            };
+            if place == Place::Closed && named {
                 warn!("{}: {} has a port already, skipping", name.to_string_lossy(), link.label);
             }
             let Some(wanted) = self.instances.get_mut(name).map(|instance| &mut instance.wanted) else { continue };
-            let place = if served { Place::Closed } else { open };
             wanted.push(Wanted { selector: link.selector, place, pci: None, failures: 0 });
-            if !served {
+            if server.is_none() {
                 let position = wanted.len().saturating_sub(1);
                 begun.extend(self.fill_place(name, position, link.index, names, Instant::now()));
             }
@@ -253,7 +258,12 @@ impl State {
     }
 
     fn serves(&self, link: IfIndex) -> bool {
-        self.ports.values().any(|held| held.port.side().index == link && !held.port.orphaned)
+        self.server(link).is_some()
+    }
+
+    /// The port that a link has.
+    fn server(&self, link: IfIndex) -> Option<&Port> {
+        self.ports.values().map(|held| &held.port).find(|port| port.side().index == link && !port.orphaned)
     }
 
     /// Begins a port on a link that an instance wants; says once why that cannot be.
