@@ -12,6 +12,7 @@
 //! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe that ends,
 //! a rescan that found the lock taken.
 
+mod instance;
 mod links;
 mod state;
 mod watch;

@@ -7,21 +7,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
-use std::io;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
+use super::instance::{Instance, Place, Refusal, Wanted};
 use super::links::Links;
 use super::watch::Watch;
-
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::eal::ethdev::Occupant;
 use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{self, Sysfs};
-use crate::link::{IfIndex, IfName, Link, PciAddr};
+use crate::link::{IfIndex, Link, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
 
@@ -35,68 +34,11 @@ const SHARED_FUNCTION_DRIVER: &str = "mana";
 /// How long the closing of a failsafe port with its VF may take.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// The longest pause between two tries to make a port that DPDK refuses.
-const RETRY_MAX: Duration = Duration::from_secs(60);
-
-/// Where a link that an instance wants stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Without a port: the link is not there, or DPDK refused the port and is asked again then.
-    Open { not_before: Option<Instant> },
-    /// Served by a port.
-    Served(PortId),
-    /// Not wanted any more: the application has closed the port, or another one serves the link.
-    Closed,
-}
-
-#[derive(Debug)]
-struct Wanted {
-    selector: Selector,
-    place: Place,
-    /// Whether the link it had sat on the PCI bus: one that does takes no other's place, as it may be that one's VF.
-    pci: Option<bool>,
-    /// How often in a row DPDK refused the port.
-    failures: u32,
-}
-
-impl Wanted {
-    /// Notes that its port could not be made, and waits longer each time before the next try.
-    fn put_off(&mut self, now: Instant) {
-        let pause = Duration::from_secs(1 << self.failures.min(6)).min(RETRY_MAX);
-        self.failures = self.failures.saturating_add(1);
-        self.place = Place::Open { not_before: Some(now + pause) };
-    }
-}
-
-/// One `--vdev=net_vdev_netvsc…` device.
-#[derive(Debug)]
-struct Instance {
-    /// Whether the user named its links; others are taken only while nothing is configured on them.
-    named: bool,
-    force: bool,
-    options: Options,
-    wanted: Vec<Wanted>,
-}
-
 #[derive(Debug)]
 struct Held {
     port: Port,
     /// The instance it belongs to; that one is gone when the port is closing.
     instance: CString,
-}
-
-/// Why no port is begun on a link.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("the interface is gone")]
-    Gone,
-    #[error(
-        "{name} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space and \
-         , ( ) = [ ] / :"
-    )]
-    Name { name: IfName, index: IfIndex },
-    #[error("{name}: cannot make a pipe: {error}; trying again, after 60 s at most")]
-    Pipe { name: IfName, error: io::Error },
 }
 
 /// What a rescan has to ask DPDK.
@@ -232,7 +174,7 @@ impl State {
     ) -> Vec<PortId> {
         let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
         let open = Place::Open { not_before: None };
-        let wanted = missing.iter().map(|&selector| Wanted { selector, place: open, pci: None, failures: 0 }).collect();
+        let wanted = missing.iter().map(|&selector| Wanted::new(selector, open)).collect();
         let named = !args.selectors.is_empty();
         self.instances.insert(name.to_owned(), Instance { named, force: args.force, options, wanted });
         let mut begun = Vec::new();
@@ -248,7 +190,7 @@ impl State {
                 warn!("{}: {} has a port already, skipping", name.to_string_lossy(), link.label);
             }
             let Some(wanted) = self.instances.get_mut(name).map(|instance| &mut instance.wanted) else { continue };
-            wanted.push(Wanted { selector: link.selector, place, pci: None, failures: 0 });
+            wanted.push(Wanted::new(link.selector, place));
             if server.is_none() {
                 let position = wanted.len().saturating_sub(1);
                 begun.extend(self.fill_place(name, position, link.index, names, Instant::now()));
