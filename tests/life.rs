@@ -53,6 +53,21 @@ fn expect_frames(port: &str) {
 }
 
 #[test]
+fn an_idle_port_wakes_the_interrupt_thread_for_its_tick_only_however_many_links_there_are() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let links: String = (0..500).map(|n| format!("link add a{n} type veth peer name b{n}\n")).collect();
+    stage::ip_batch(&links);
+    // Failsafe's own poll is not ours.
+    let app = App::start(&[&format!("{START},hotplug_poll=60000")]);
+    stage::wait_for("three seconds with a wake-up for each, and a few to spare", || {
+        let before = app.wakeups();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        (app.wakeups() - before <= 6).then_some(())
+    });
+}
+
+#[test]
 fn a_thousand_cycles_of_one_name_leave_nothing() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);

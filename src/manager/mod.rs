@@ -492,3 +492,23 @@ fn watch() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_is_busy_and_one_poisoned_by_a_panic_is_taken() {
+        let held = lock();
+        assert!(std::thread::spawn(|| try_lock().is_none()).join().unwrap(), "held elsewhere");
+        drop(held);
+        let died = std::thread::spawn(|| {
+            let _held = lock();
+            panic!("thrown on purpose");
+        });
+        assert!(died.join().is_err());
+        let unsettled = || try_lock().map(|mut state| state.links.take_unsettled());
+        assert_eq!(unsettled(), Some(true), "taken, and every pair is looked at again");
+        assert_eq!(unsettled(), Some(false), "once");
+    }
+}

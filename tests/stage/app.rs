@@ -226,6 +226,18 @@ impl App {
         texts.flat_map(lines).filter(|line| line.starts_with(beginning)).collect()
     }
 
+    /// How often its interrupt thread has gone to sleep: once for each time something woke it.
+    pub fn wakeups(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let status = tasks
+            .map(|task| task.unwrap().path())
+            .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.contains("intr")))
+            .map(|task| std::fs::read_to_string(task.join("status")).unwrap())
+            .expect("the interrupt thread of EAL");
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
