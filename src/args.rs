@@ -97,7 +97,7 @@ pub enum Error {
 
 fn expected(key: &str) -> &'static str {
     match key {
-        "iface" => "expected an interface name of 1 to 15 bytes without white space and , ( ) = [ ] / :",
+        "iface" => "expected an interface name of 1 to 15 bytes without white space or any of , ( ) = [ ] / :",
         "mac" => "expected an Ethernet address such as 00:15:5d:01:02:03",
         "fallback" => "expected tap or af_packet",
         "hotplug_poll" => "expected milliseconds from 10 to 60000",

@@ -8,6 +8,7 @@ mod stage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use stage::{App, BUILD, MAC, Stage, ip, run, wait_for};
 
@@ -188,7 +189,7 @@ fn interfaces_whose_names_mean_something_to_failsafe_are_refused_and_cost_the_ot
     let line = |(number, name)| {
         format!(
             "net_vdev_netvsc0: {name} (ifindex {}) has a name that cannot be passed to failsafe: rename it, without \
-             white space and , ( ) = [ ] / :",
+             white space or any of , ( ) = [ ] / :",
             101 + number
         )
     };
@@ -213,16 +214,17 @@ fn a_mac_that_names_an_interface_with_such_a_name_gets_no_port() {
     stage.link_appears("lan0", "02:00:00:00:00:01");
     let mut app = App::start_saying("error", &[]);
     let line = "net_vdev_netvsc0: lan0) (ifindex 101) has a name that cannot be passed to failsafe: rename it, without \
-                white space and , ( ) = [ ] / :";
+                white space or any of , ( ) = [ ] / :";
 
     app.ok(&format!("attach net_vdev_netvsc0 mac={MAC},iface=eth1,fallback=af_packet"));
     assert_eq!(app.served(), ["eth1"]);
     assert_eq!(app.said(), [line]);
     app.ok("detach net_vdev_netvsc0");
 
-    app.send(&format!("attach net_vdev_netvsc0 mac={MAC},fallback=af_packet"));
+    // The instance lives, for the name may be mended.
+    app.ok(&format!("attach net_vdev_netvsc0 mac={MAC},fallback=af_packet"));
     assert!(app.ports().is_empty(), "{:?}", app.ports());
-    assert_eq!(app.said()[..2], [line; 2]);
+    assert_eq!(app.said(), [line; 2]);
 }
 
 #[test]
@@ -371,18 +373,30 @@ fn an_instance_leaves_nothing_but_empty_devices() {
     stage.netvsc_appears("eth2", &mac(2));
     let mut app = App::start(&[]);
     stage.vf_appears("vf0", VF, &mac(1));
-    let before = app.count();
-    eprintln!("{}", run("ls", &["-l", &format!("/proc/{}/fd", app.pid())]));
-    assert_eq!(before.1, 0, "ports");
+    let before = descriptors(&app);
+    assert!(app.ports().is_empty());
     for arguments in ["fallback=af_packet", "iface=eth1,iface=eth2,iface=eth3,fallback=af_packet", "fallback=tap"] {
         app.ok(&format!("attach net_vdev_netvsc0 {arguments}"));
         assert_eq!(app.served(), ["eth1", "eth2"], "{arguments}");
         assert!(app.has_port(VF), "{arguments}: {:?}", app.ports());
+        assert_ne!(descriptors(&app), before, "{arguments}");
         app.ok("detach net_vdev_netvsc0");
-        eprintln!("{}", run("ls", &["-l", &format!("/proc/{}/fd", app.pid())]));
-        assert_eq!(app.count(), before, "descriptors and ports after {arguments}: {:?}", app.ports());
+        assert!(app.ports().is_empty(), "{arguments}: {:?}", app.ports());
+        // EAL's interrupt thread makes its epoll anew when a source has gone, so that one may be missing for a moment.
+        wait_for(&format!("open after {arguments} as before: {before:?}"), || {
+            (descriptors(&app) == before).then_some(())
+        });
         assert_eq!(app.devargs("net_vdev_netvsc0"), None);
     }
+}
+
+/// What the application holds open, sorted.
+fn descriptors(app: &App) -> Vec<PathBuf> {
+    let folder = fs::read_dir(format!("/proc/{}/fd", app.pid())).unwrap();
+    // One may be closed before it is looked at.
+    let mut files: Vec<PathBuf> = folder.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+    files.sort();
+    files
 }
 
 /// Starts the application on what it takes for Hyper-V.

@@ -63,8 +63,8 @@ pub(super) enum Refusal {
     #[error("the interface is gone")]
     Gone,
     #[error(
-        "{name} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space and \
-         , ( ) = [ ] / :"
+        "{name} (ifindex {index}) has a name that cannot be passed to failsafe: rename it, without white space or \
+         any of , ( ) = [ ] / :"
     )]
     Name { name: IfName, index: IfIndex },
     #[error("{name}: cannot make a pipe: {error}; trying again, after 60 s at most")]
