@@ -31,7 +31,7 @@ pub fn names() -> Vec<CString> {
         if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
             return names;
         }
-        let mut name: [c_char; sys::RTE_ETH_NAME_MAX_LEN as usize] = [0; _];
+        let mut name: [c_char; sys::RTE_ETH_NAME_MAX_LEN as usize] = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
         // SAFETY: a buffer of the size that rte_eth_dev_get_name_by_port asks for.
         let returned = unsafe { sys::rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) };
         if returned == 0 {
