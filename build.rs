@@ -90,6 +90,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .clang_arg("-Iinclude")
         // Some calls are still marked experimental in 22.11; the mark is a compiler attribute only.
         .clang_arg("-DALLOW_EXPERIMENTAL_API")
+        // rust-version in Cargo.toml.
+        .rust_target(bindgen::RustTarget::stable(85, 0).map_err(|error| error.to_string())?)
         .prepend_enum_name(false)
         .derive_default(true)
         .generate_comments(false);

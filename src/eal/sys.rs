@@ -15,6 +15,7 @@
     non_snake_case,
     non_upper_case_globals,
     unsafe_op_in_unsafe_fn,
+    unknown_lints,
     unnecessary_transmutes,
     unused_qualifications,
     reason = "generated"
