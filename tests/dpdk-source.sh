@@ -5,8 +5,9 @@
 #
 # Prints where the source of the installed DPDK is unpacked: <folder>/<version>,
 # by default build/dpdk-source/<version> of this project. It is downloaded from
-# the Debian mirrors this machine uses, once. Nothing of the machine's own apt
-# state changes: the source lists, their indexes and caches are of our own.
+# the Debian mirrors this machine uses, once. Of the machine's own apt nothing
+# changes, but that indexes are fetched where there are none: the source lists,
+# their indexes and caches are of our own.
 set -eu
 
 fail() {
@@ -67,10 +68,18 @@ if [ -d "$source" ]; then
 fi
 
 # Debian's own archives are those that say so in the (signed) indexes apt holds.
-# shellcheck disable=SC2016 # The format is apt's.
-debian=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' |
-	sed -n 's/^Debian //p' | sort -u)
-[ -n "$debian" ] || fail "apt knows no archive of Debian: run apt-get update first"
+archives() {
+	# shellcheck disable=SC2016 # The format is apt's.
+	apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' |
+		sed -n 's/^Debian //p' | sort -u
+}
+debian=$(archives)
+if [ -z "$debian" ]; then
+	# An image may come without any index.
+	apt-get -qq update >&2 || fail "apt-get update fails"
+	debian=$(archives)
+fi
+[ -n "$debian" ] || fail "apt knows no archive of Debian"
 
 work=$(mktemp -d "$folder/.unpacking.XXXXXX")
 trap 'rm -rf "$work"' EXIT
