@@ -33,6 +33,7 @@ demo: with-tests ## Watch packets follow a VF that comes, goes and comes back el
 check: with-tests ## Format, lints and every test (root)
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 	$(BUILD)/tests/layout
 	$(MAKE) --no-print-directory demo
 	cargo test --locked

@@ -359,7 +359,7 @@ fn tick() {
     watch_on();
 }
 
-/// Makes up, on the interrupt thread, for what [`watch`] could not do elsewhere.
+/// Makes up, on the interrupt thread, for what [`watch()`] could not do elsewhere.
 fn watch_on() {
     match try_lock().map(|state| state.is_settled()) {
         Some(true) => {}
