@@ -398,9 +398,6 @@ fn port_goes(port: PortNumber) {
 
 /// Removes the devices of VFs that failsafe has let go of.
 fn remove_hidden() {
-    if try_lock().is_none_or(|state| state.is_quiet(Instant::now())) {
-        return;
-    }
     let hidden = std::mem::take(&mut *lock_hidden());
     for device in hidden {
         if let Err(error) = device.remove() {
@@ -418,14 +415,20 @@ fn link_event() {
 ///
 /// With `all`, every port is attended to; else only those that an event concerns.
 fn rescan(all: bool) {
-    // First, so that the address is free when it is posted again.
-    remove_hidden();
-    let Some(mut state) = try_lock() else {
+    let Some(state) = try_lock() else {
         // An event stays readable, so the interrupt thread comes back by itself.
-        return if all {
-            kick(KICK)
-        };
+        if all {
+            kick(KICK);
+        }
+        return;
     };
+    let quiet = state.is_quiet(Instant::now());
+    drop(state);
+    if !quiet {
+        // First, so that the address is free when it is posted again.
+        remove_hidden();
+    }
+    let Some(mut state) = try_lock() else { return kick(KICK) };
     let questions = state.look(all, Instant::now());
     drop(state);
     if !all && questions == Questions::default() {

@@ -102,6 +102,8 @@ pub(super) struct State {
     ports: BTreeMap<PortId, Held>,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
     shells: BTreeSet<PortId>,
+    /// Links have appeared or changed, and perhaps one that is wanted.
+    appeared: bool,
     /// Until when DPDK is not asked about PCI functions: another thread is taking one off the bus, whose list has no lock.
     quiet_until: Option<Instant>,
     /// What has DPDK call us; `None` while somebody changes it.
@@ -115,6 +117,7 @@ impl State {
             instances: BTreeMap::new(),
             ports: BTreeMap::new(),
             shells: BTreeSet::new(),
+            appeared: false,
             quiet_until: None,
             watch: Some(Watch::new()),
         }
@@ -316,7 +319,9 @@ impl State {
         if all {
             questions.alive = self.live();
         }
-        let appeared = unsettled || changes.iter().any(|change| change.after.is_some());
+        // Until it is acted upon: the lock may be taken before that.
+        self.appeared |= unsettled || changes.iter().any(|change| change.after.is_some());
+        let appeared = self.appeared;
         let due = |wanted: &Wanted| match wanted.place {
             Place::Open { not_before: None } => appeared,
             Place::Open { not_before: Some(then) } => now >= then,
@@ -355,6 +360,7 @@ impl State {
 
     /// Acts on what DPDK answered to the questions of [`State::look`], and returns what DPDK has to do.
     pub(super) fn act(&mut self, questions: &Questions, answers: &Answers, all: bool, now: Instant) -> Vec<Job> {
+        self.appeared = false;
         self.let_go(&answers.gone);
         for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
             guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
