@@ -80,7 +80,7 @@ fn an_instance_without_names_takes_the_netvsc_links_on_which_nothing_is_configur
 }
 
 #[test]
-fn an_interface_that_is_named_is_taken_with_a_warning_of_what_is_configured_on_it() {
+fn an_interface_that_is_named_is_taken_with_a_warning_of_its_address() {
     let _stage = configured_stage();
     let mut app = App::start_saying("warning", &[]);
     for (number, (name, _, configured)) in CONFIGURED.into_iter().enumerate() {
@@ -90,7 +90,8 @@ fn an_interface_that_is_named_is_taken_with_a_warning_of_what_is_configured_on_i
         app.ok("detach net_vdev_netvsc0");
         let index = 101 + number;
         let line = |what| format!("net_vdev_netvsc0: {name} (ifindex {index}) has {what}; taking it, as it was named");
-        let lines: Vec<String> = configured.into_iter().map(line).collect();
+        let address = configured.filter(|what| what.starts_with("address"));
+        let lines: Vec<String> = address.into_iter().map(line).collect();
         assert_eq!(app.said()[said..], lines, "{name}");
     }
 }

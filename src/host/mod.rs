@@ -28,7 +28,7 @@ use std::io;
 
 use crate::link::IfIndex;
 
-pub use configuration::{Configuration, configuration};
+pub use configuration::{Configuration, address, configuration};
 pub use decode::LinkEvent;
 pub use events::{Drained, Events};
 pub use netlink::dump_links;

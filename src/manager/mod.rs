@@ -192,7 +192,7 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let named = !args.selectors.is_empty();
     chosen.retain(|link| named || is_free(&label, link));
     if named {
-        chosen.iter().for_each(|link| warn_configured(&label, link));
+        chosen.iter().for_each(|link| warn_addressed(&label, link));
     }
     if chosen.is_empty() {
         info!("{label}: no NetVSC interface to take");
@@ -224,12 +224,12 @@ fn is_free(instance: &str, link: &Chosen) -> bool {
     }
 }
 
-fn warn_configured(instance: &str, link: &Chosen) {
-    match host::configuration(link.index) {
+/// Warns of a named link that has an address, as it may carry traffic of the kernel's. That it has a route alone is not
+/// worth a walk of all routes, as it is taken in any case.
+fn warn_addressed(instance: &str, link: &Chosen) {
+    match host::address(link.index) {
         Ok(None) => {}
-        Ok(Some(configured)) => {
-            warn!("{instance}: {} has {configured}; taking it, as it was named", link.label);
-        }
+        Ok(Some(address)) => warn!("{instance}: {} has {address}; taking it, as it was named", link.label),
         Err(error) => warn!("{instance}: {}: {error}; taking it, as it was named", link.label),
     }
 }
