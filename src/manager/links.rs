@@ -11,6 +11,8 @@ use crate::link::{Change, IfIndex, LinkTable, Parent};
 pub(super) struct Links {
     table: LinkTable,
     events: Option<Events>,
+    /// What events have changed since [`Links::take_changes`].
+    changes: Vec<Change>,
     /// Events were lost, and the table is not true until it is dumped anew.
     outdated: bool,
     /// Some link's parent could not be read: whatever hangs on it is to be looked at again.
@@ -19,7 +21,7 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) const fn new() -> Self {
-        Self { table: LinkTable::new(), events: None, outdated: false, unsettled: false }
+        Self { table: LinkTable::new(), events: None, changes: Vec::new(), outdated: false, unsettled: false }
     }
 
     pub(super) fn table(&self) -> &LinkTable {
@@ -60,10 +62,14 @@ impl Links {
         std::mem::take(&mut self.unsettled)
     }
 
-    /// Applies the events that wait, and returns what they changed.
-    pub(super) fn catch_up(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let (Some(events), table) = (&mut self.events, &mut self.table) else { return changes };
+    /// Returns what events have changed, once: whoever applied them, a rescan has to hear of it.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Applies the events that wait.
+    pub(super) fn catch_up(&mut self) {
+        let Self { table, events: Some(events), changes, .. } = self else { return };
         let drained = events.drain(|event| {
             changes.extend(match event {
                 LinkEvent::Changed(link) => table.update(link),
@@ -78,14 +84,13 @@ impl Links {
         if self.outdated {
             match host::dump_links() {
                 Ok(dump) => {
-                    changes.extend(self.table.replace(dump));
+                    self.changes.extend(self.table.replace(dump));
                     self.outdated = false;
                 }
                 // Tried again at the next look, a second from now at most.
                 Err(error) => warn!("after lost link events: {error}"),
             }
         }
-        changes
     }
 
     /// Asks sysfs about the links whose parent rtnetlink does not tell and a rule hangs on.

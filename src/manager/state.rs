@@ -296,7 +296,8 @@ impl State {
     /// else only those that an event concerns.
     pub(super) fn look(&mut self, all: bool, now: Instant) -> Questions {
         let unsettled = self.links.take_unsettled();
-        let changes = self.links.catch_up();
+        self.links.catch_up();
+        let changes = self.links.take_changes();
         let ids: Vec<PortId> = self.ports.keys().copied().collect();
         let mut questions = Questions::default();
         let quiet = self.is_quiet(now);
