@@ -228,24 +228,9 @@ impl LinkTable {
         self.links.get(&index)
     }
 
-    /// Returns the link with this name.
-    pub fn named(&self, name: &IfName) -> Option<&Link> {
-        self.iter().find(|link| link.name == *name)
-    }
-
     /// Iterates over all links in the order of their index.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
-    }
-
-    /// Number of links.
-    pub fn len(&self) -> usize {
-        self.links.len()
-    }
-
-    /// Tells whether there is no link at all.
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
     }
 
     /// Takes what the kernel says of a link; `None` when it says nothing new.

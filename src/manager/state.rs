@@ -94,6 +94,12 @@ pub(super) struct Chosen {
     pub(super) label: String,
 }
 
+impl Chosen {
+    fn new(selector: Selector, link: &Link) -> Self {
+        Self { selector, index: link.index, label: format!("{} (ifindex {})", link.name, link.index) }
+    }
+}
+
 /// Everything the driver holds.
 #[derive(Debug)]
 pub(super) struct State {
@@ -146,18 +152,14 @@ impl State {
         self.links.catch_up();
         if args.selectors.is_empty() {
             self.links.resolve(pairing::unclear_for_netvsc_links);
-            chosen.extend(pairing::netvsc_links(self.links.table()).filter_map(|link| {
-                let selector = Selector::Mac(link.mac?);
-                Some(Chosen { selector, index: link.index, label: format!("{} (ifindex {})", link.name, link.index) })
-            }));
+            let links = pairing::netvsc_links(self.links.table());
+            chosen.extend(links.filter_map(|link| Some(Chosen::new(Selector::Mac(link.mac?), link))));
         }
         for &selector in &args.selectors {
             self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
-            match pairing::choose(self.links.table(), &selector, args.force) {
-                Ok(index) => {
-                    let name = self.links.table().get(index).map(|link| link.name.to_string()).unwrap_or_default();
-                    chosen.push(Chosen { selector, index, label: format!("{name} (ifindex {index})") });
-                }
+            let links = self.links.table();
+            match pairing::choose(links, &selector, args.force) {
+                Ok(index) => chosen.extend(links.get(index).map(|link| Chosen::new(selector, link))),
                 Err(miss) => misses.push((selector, miss)),
             }
         }
@@ -211,6 +213,10 @@ impl State {
         self.ports.values().map(|held| &held.port).find(|port| port.side().index == link && !port.orphaned)
     }
 
+    fn wanted(&mut self, instance: &CStr, position: usize) -> Option<&mut Wanted> {
+        self.instances.get_mut(instance)?.wanted.get_mut(position)
+    }
+
     /// Begins a port on a link that an instance wants; says once why that cannot be.
     fn fill_place(
         &mut self,
@@ -222,11 +228,11 @@ impl State {
     ) -> Option<PortId> {
         let options = self.instances.get(instance)?.options;
         let pci = self.links.table().get(index).is_some_and(Link::is_on_pci);
-        if pci && self.instances.get(instance)?.wanted.get(position)?.pci == Some(false) {
+        if pci && self.wanted(instance, position)?.pci == Some(false) {
             return None;
         }
         let outcome = self.begin(instance, index, options, names);
-        let wanted = self.instances.get_mut(instance)?.wanted.get_mut(position)?;
+        let wanted = self.wanted(instance, position)?;
         match outcome {
             Ok(id) => {
                 wanted.place = Place::Served(id);
@@ -435,7 +441,7 @@ impl State {
             };
             if named || matches!(host::configuration(index), Ok(None)) {
                 begun.extend(self.fill_place(&name, position, index, names, now));
-            } else if let Some(wanted) = self.instances.get_mut(&name).and_then(|it| it.wanted.get_mut(position)) {
+            } else if let Some(wanted) = self.wanted(&name, position) {
                 info!("{}: {selector} is in use or may be, looking again later", name.to_string_lossy());
                 wanted.put_off(now);
             }
