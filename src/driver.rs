@@ -36,8 +36,11 @@ const KNOWN: std::ops::RangeInclusive<(u32, u32)> = (22, 11)..=(26, 7);
 /// First DPDK release with the second layout.
 const SECOND_LAYOUT: (u32, u32) = (26, 7);
 
+/// Before the constructors of other drivers, as the one registered first serves (`vdev_parse`), and a static link may
+/// bring the C driver along; after those of buses, which empty their lists (`RTE_PRIORITY_BUS` is 110, and
+/// `RTE_PRIORITY_CLASS`, the last before drivers, 120: `lib/eal/include/rte_common.h`).
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[unsafe(link_section = ".init_array.00121")]
 static CONSTRUCTOR: extern "C" fn() = construct;
 
 extern "C" fn construct() {

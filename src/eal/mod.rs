@@ -10,6 +10,7 @@ pub mod failsafe;
 pub mod interrupt;
 pub mod kvargs;
 pub mod log;
+mod panic;
 pub(crate) mod sys;
 pub mod vdev;
 
