@@ -66,7 +66,12 @@ pub extern "C" fn vdev_netvsc_register() {
         match release.filter(|release| KNOWN.contains(release)) {
             Some(release) if release < SECOND_LAYOUT => register_first_layout(),
             Some(_) => register_second_layout(),
-            None => return error!("not registered: {text} is not among the releases 22.11 to 26.07 that it knows"),
+            None => {
+                return error!(
+                    "not registered: {text} is not among the releases 22.11 to 26.07 whose drivers it knows; take a \
+                     newer version of it, or build it in the tree of that DPDK"
+                );
+            }
         }
         // DPDK asks CPUID, which names Hyper-V on x86 only; elsewhere the bus of its devices tells.
         let hyperv = eal::on_hyperv()

@@ -5,15 +5,14 @@
 mod stage;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use stage::{MAC, Stage, run};
+use stage::{App, MAC, Stage, exchange, run};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The ports that our driver makes of [`ARGUMENTS`]; the C driver refuses these arguments.
-const PORTS: &str = "net_failsafe_vsc0\nnet_af_packet_vsc0\n";
+/// The C driver refuses these arguments.
 const ARGUMENTS: &str = "--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet";
 
 fn plugin() -> String {
@@ -72,6 +71,43 @@ fn the_plugin_names_the_libraries_that_it_calls_and_no_others() {
 }
 
 #[test]
+fn the_plugin_is_small() {
+    // The C driver's has 27 KiB; Rust's library for panics, text and memory comes on top.
+    assert_at_most(&plugin(), 400 * 1024);
+    assert!(run("readelf", &["--sections", "--wide", &plugin()]).lines().all(|line| !line.contains(".symtab")));
+}
+
+fn assert_at_most(path: &str, bytes: u64) {
+    let found = std::fs::metadata(path).expect(path).len();
+    assert!(found <= bytes, "{path} has {found} bytes, more than {bytes}");
+}
+
+/// Global symbols of a file that are defined in it, or are not.
+fn symbols(path: &str, which: &str) -> Vec<String> {
+    let text = run("nm", &["--extern-only", which, "--format=posix", path]);
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn the_archive_is_one_object_that_shows_only_the_symbols_of_the_driver() {
+    assert_at_most(&archive(), 1536 * 1024);
+    assert_eq!(run("ar", &["t", &archive()]), "vdev_netvsc.o\n");
+    assert_eq!(symbols(&archive(), "--defined-only"), ["vdev_netvsc_register"]);
+    // Nothing of Rust is wanted from outside: the rest are DPDK's functions, and the C library's.
+    let wanted = symbols(&archive(), "--undefined-only");
+    assert!(wanted.iter().any(|name| name == "rte_vdev_register"), "{wanted:?}");
+    assert!(wanted.iter().all(|name| !name.starts_with("_R") && !name.contains("rust")), "{wanted:?}");
+}
+
+#[test]
+fn panics_do_not_go_to_the_runtime() {
+    // Its own function would read this variable, and bring along all that prints a backtrace.
+    let variable = b"RUST_BACKTRACE";
+    let code = std::fs::read(archive()).unwrap();
+    assert!(!code.windows(variable.len()).any(|bytes| bytes == variable));
+}
+
+#[test]
 fn the_soname_has_the_abi_of_the_installed_dpdk() {
     assert_eq!(dynamic("SONAME"), BTreeSet::from([format!("librte_net_vdev_netvsc.so.{}", abi_major())]));
 }
@@ -93,73 +129,163 @@ fn the_private_structs_are_those_of_the_installed_dpdk() {
     assert_eq!(count, Some((compared.len() - 2).to_string().as_str()), "{output}");
 }
 
-/// Links tests/static/main.c with an archive and the installed DPDK, whose libraries are shared.
-fn link(name: &str, compiler: &[&str], archive: &[&str]) -> PathBuf {
-    let dpdk = |option| {
-        let text = run("pkg-config", &[option, "libdpdk"]);
-        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    // What the archive needs comes after it; of the system nothing beyond what the compiler links anyway.
-    let output = Command::new("cc")
-        .args(["-Wall", "-Wextra", "-Werror", "-I", &format!("{ROOT}/include")])
-        .args(compiler)
-        .args(dpdk("--cflags"))
-        .arg(format!("{ROOT}/tests/static/main.c"))
-        .args(archive)
-        .args(dpdk("--libs"))
-        .args(["-lrte_bus_vdev", "-o"])
-        .arg(&program)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    program
+/// A program with the driver linked in.
+struct Linked {
+    program: PathBuf,
 }
 
-/// Starts a program with an instance, and returns the ports that it sees.
-fn ports_of(program: &Path) -> String {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let program = program.to_str().unwrap();
-    let memory = ["--no-huge", "-m", "64", "--no-shconf", "--no-telemetry", "--no-pci", "--lcores", "0@0"];
-    run(program, &[&memory[..], &[ARGUMENTS]].concat())
+impl Linked {
+    /// Compiles tests/app/app.c and links it: `compiler` is a compiler with its options, `libraries` what comes last.
+    fn by(compiler: &str, libraries: &[String]) -> Self {
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(compiler.replace([' ', '/'], "_"));
+        let mut words = compiler.split(' ');
+        let output = Command::new(words.next().unwrap())
+            .args(["-O2", "-D_GNU_SOURCE", "-Wall", "-Wno-missing-field-initializers"])
+            .args(words)
+            .args(pkg_config(&["--cflags", "libdpdk", "librte_net_vdev_netvsc"]))
+            .arg(format!("{ROOT}/tests/app/app.c"))
+            .args(["-x", "none"])
+            .args(libraries)
+            .arg("-o")
+            .arg(&program)
+            .output()
+            .expect(compiler);
+        assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
+        Self { program }
+    }
+
+    fn start(&self) -> App {
+        let mut command = Command::new(&self.program);
+        command.args(["--no-huge", "-m", "64", "--no-shconf", "--no-telemetry", "--no-pci", "--lcores", "0@0"]);
+        let app = App::spawn({
+            command.arg(ARGUMENTS);
+            command
+        });
+        app.expect_reply("ready");
+        app
+    }
+
+    /// Starts it with an instance, and has frames go through the port.
+    fn expect_frames_through_our_port(&self) -> App {
+        let mut stage = Stage::new();
+        stage.netvsc_appears("eth1", MAC);
+        let mut app = self.start();
+        assert_eq!(app.ports(), ["net_af_packet_vsc0", "net_failsafe_vsc0"], "{:?}", self.program);
+        app.ok("start net_failsafe_vsc0");
+        assert_eq!(exchange("eth1p", MAC, 20, &["eth1p"]), [20], "{:?}", self.program);
+        app
+    }
 }
 
-/// The archive that cargo makes on the way to this test, of many objects where the release has one.
-fn debug_archive() -> String {
-    let here = std::env::current_exe().unwrap();
-    let files = std::fs::read_dir(here.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let archives = files.filter(|path| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with("libvdev_netvsc-") && name.ends_with(".a")
+/// Asks pkg-config, which finds the driver's file as if this build were installed.
+fn pkg_config(arguments: &[&str]) -> Vec<String> {
+    let folder = format!("{}/installed-{:?}", env!("CARGO_TARGET_TMPDIR"), std::thread::current().id());
+    std::fs::create_dir_all(format!("{folder}/include")).unwrap();
+    for name in ["include", "include/dpdk"] {
+        let _ = std::os::unix::fs::symlink(format!("{ROOT}/include"), format!("{folder}/{name}"));
+    }
+    let made = std::fs::read_to_string(format!("{}/meson-private/librte_net_vdev_netvsc.pc", stage::build())).unwrap();
+    let moved = made.lines().map(|line| match line.split_once('=') {
+        Some(("libdir", _)) => format!("libdir={}\n", stage::build()),
+        Some(("includedir", _)) => format!("includedir={folder}/include\n"),
+        _ => format!("{line}\n"),
     });
-    let newest = archives.max_by_key(|path| path.metadata().unwrap().modified().unwrap());
-    newest.expect("libvdev_netvsc-*.a beside this test").to_string_lossy().into_owned()
+    std::fs::write(format!("{folder}/librte_net_vdev_netvsc.pc"), moved.collect::<String>()).unwrap();
+    let output = Command::new("pkg-config").args(arguments).env("PKG_CONFIG_PATH", &folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 #[test]
 fn an_archive_linked_whole_registers_itself_before_the_plugins_of_dpdk() {
-    for (name, level, archive) in
-        [("whole-O0", "-O0", archive()), ("whole-O2", "-O2", archive()), ("whole-debug", "-O2", debug_archive())]
-    {
-        let program = link(name, &[level], &["-Wl,--whole-archive", &archive, "-Wl,--no-whole-archive"]);
-        assert_eq!(ports_of(&program), PORTS, "{name}");
-    }
+    let archive = words(&format!("-Wl,--whole-archive {} -Wl,--no-whole-archive", archive()));
+    let rest = words("-lrte_bus_vdev -lrte_net");
+    let program = Linked::by("gcc -O0", &[archive, pkg_config(&["--libs", "libdpdk"]), rest].concat());
+    program.expect_frames_through_our_port();
 }
 
 #[test]
 fn an_archive_is_linked_for_the_function_that_its_header_declares() {
-    for (name, level, archive) in
-        [("call-O0", "-O0", archive()), ("call-O2", "-O2", archive()), ("call-debug", "-O2", debug_archive())]
-    {
-        let program = link(name, &[level, "-DREGISTER"], &[&archive]);
-        assert_eq!(ports_of(&program), PORTS, "{name}");
-    }
+    let libraries = [vec![archive()], pkg_config(&["--libs", "libdpdk"]), words("-lrte_bus_vdev -lrte_net")].concat();
+    Linked::by("gcc -DREGISTER -DSHARED", &libraries).expect_frames_through_our_port();
+}
+
+#[test]
+fn the_pkg_config_file_links_the_archive_with_shared_libraries() {
+    let libraries = pkg_config(&["--libs", "libdpdk", "librte_net_vdev_netvsc"]);
+    Linked::by("gcc -DUNNAMED", &libraries).expect_frames_through_our_port();
 }
 
 #[test]
 fn an_archive_that_nothing_refers_to_is_left_out() {
     // The C driver, from the folder of plugins, answers then: so the stories above tell one from the other.
-    let program = link("left-out", &["-O2"], &[&archive()]);
-    assert_eq!(ports_of(&program), "");
+    let libraries = [vec![archive()], pkg_config(&["--libs", "libdpdk"])].concat();
+    let program = Linked::by("gcc", &libraries);
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = program.start();
+    assert_eq!(app.ports(), [""; 0]);
+}
+
+/// Links with the static libraries of DPDK, among them the C driver, and with another library in Rust.
+fn expect_static(compiler: &str) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{:?}", std::thread::current().id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let second = folder.join("libsecond.a").to_string_lossy().into_owned();
+    run("rustc", &["--edition", "2024", "-O", "-o", &second, &format!("{ROOT}/tests/second/second.rs")]);
+    // One after the other, as the documentation says.
+    let libraries = [
+        pkg_config(&["--static", "--libs", "libdpdk"]),
+        pkg_config(&["--static", "--libs", "librte_net_vdev_netvsc"]),
+        words(&format!("-Wl,--whole-archive {second} -Wl,--no-whole-archive")),
+    ];
+    let program = Linked::by(&format!("{compiler} -DSECOND"), &libraries.concat());
+    let linked = run("readelf", &["--dynamic", "--wide", program.program.to_str().unwrap()]);
+    assert!(!linked.contains("librte_"), "{linked}");
+    let mut app = program.expect_frames_through_our_port();
+    assert_eq!(app.ok("second"), "42");
+}
+
+#[test]
+fn a_static_program_in_c_by_gcc() {
+    expect_static("gcc");
+}
+
+#[test]
+fn a_static_program_in_c_by_gcc_with_lto() {
+    expect_static("gcc -flto -DREGISTER");
+}
+
+#[test]
+fn a_static_program_in_cpp_by_gcc() {
+    expect_static("g++ -x c++ -std=gnu++20 -DREGISTER");
+}
+
+#[test]
+fn a_static_program_in_cpp_by_gcc_with_lto() {
+    expect_static("g++ -x c++ -std=gnu++20 -flto");
+}
+
+#[test]
+fn a_static_program_in_c_by_clang_and_lld() {
+    expect_static("clang -fuse-ld=lld -DREGISTER");
+}
+
+#[test]
+fn a_static_program_in_c_by_clang_and_lld_with_lto() {
+    expect_static("clang -fuse-ld=lld -flto");
+}
+
+#[test]
+fn a_static_program_in_cpp_by_clang_and_lld() {
+    expect_static("clang++ -fuse-ld=lld -x c++ -std=gnu++20");
+}
+
+#[test]
+fn a_static_program_in_cpp_by_clang_and_lld_with_lto() {
+    expect_static("clang++ -fuse-ld=lld -x c++ -std=gnu++20 -flto -DREGISTER");
 }

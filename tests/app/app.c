@@ -5,7 +5,9 @@
  * A DPDK application that is told what to do on stdin, a command a line, and
  * answers each with a line on stdout: "ok …" or "error <errno> <text>".
  * All arguments are EAL's. It says "ready" when EAL is up, "failed <text>" when
- * that fails. Logs go to stderr.
+ * that fails. Logs go to stderr. It is C and C++. With REGISTER it calls the
+ * driver by name, which is linked in then; with SECOND a library in Rust,
+ * tests/second/second.rs, is linked in as well.
  *
  *   attach <vdev> [<args>]         rte_eal_hotplug_add
  *   detach <vdev>                  rte_eal_hotplug_remove
@@ -19,6 +21,7 @@
  *   link <port>                                            ok up|down <Mbit/s>
  *   events                         since ready, or since   ok <event>:<port> …
  *                                  the last such command
+ *   second                         the second library's    ok <what it returns>
  *   count                                                  ok fds=<n> ports=<n>
  *   cleanup                        rte_eal_cleanup with the ports as they are; exit 0
  *   quit, or end of file           exit 0 without cleanup
@@ -28,7 +31,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +46,18 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
+
+#ifdef __cplusplus
+#include <atomic>
+using std::atomic_bool;
+using std::atomic_uint_least64_t;
+#else
+#include <stdatomic.h>
+#endif
+
+#ifdef REGISTER
+#include <vdev_netvsc.h>
+#endif
 
 #define MBUFS 4095
 #define DESCRIPTORS 256
@@ -263,9 +277,10 @@ do_events(char *args __rte_unused)
 static char *
 next_word(char **line)
 {
+	static char none[1];
 	char *word = strsep(line, " ");
 
-	return word == NULL ? "" : word;
+	return word == NULL ? none : word;
 }
 
 static int
@@ -418,7 +433,9 @@ do_close(uint16_t port)
 static void
 do_stats(uint16_t port)
 {
-	say("ok rx=%" PRIuLEAST64 " tx=%" PRIuLEAST64 "\n", forwards[port].rx, forwards[port].tx);
+	uint_least64_t rx = forwards[port].rx, tx = forwards[port].tx;
+
+	say("ok rx=%" PRIuLEAST64 " tx=%" PRIuLEAST64 "\n", rx, tx);
 }
 
 static void
@@ -449,6 +466,19 @@ do_link(uint16_t port)
 }
 
 /* Commands on the process. */
+
+#ifdef SECOND
+#ifdef __cplusplus
+extern "C"
+#endif
+int second_library(void);
+
+static void
+do_second(char *args __rte_unused)
+{
+	say("ok %d\n", second_library());
+}
+#endif
 
 static void
 do_count(char *args __rte_unused)
@@ -500,6 +530,9 @@ static const struct {
 	{ .name = "mac", .run_on = do_mac },
 	{ .name = "ports", .run = do_ports },
 	{ .name = "quit", .run = do_quit },
+#ifdef SECOND
+	{ .name = "second", .run = do_second },
+#endif
 	{ .name = "start", .run_on = do_start },
 	{ .name = "stats", .run_on = do_stats },
 	{ .name = "stop", .run_on = do_stop },
@@ -541,6 +574,9 @@ main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	rte_openlog_stream(stderr);
 
+#ifdef REGISTER
+	vdev_netvsc_register();
+#endif
 	if (rte_eal_init(argc, argv) < 0) {
 		say("failed %s\n", rte_strerror(rte_errno));
 		return EXIT_FAILURE;
