@@ -106,16 +106,38 @@ fn cycles_while_failsafe_hot_plugs_do_not_deadlock() {
     expect_only(&mut app, &before);
 }
 
-/// Compiles the plugin that makes hot-plugs slow, and returns where it is on this stage.
-fn slow_scan() -> &'static str {
-    let plugin = "/run/slow_scan.so";
+/// Compiles a shared library from a source below tests, and returns where it is on this stage.
+fn library(source: &str, linked: &str) -> &'static str {
+    let library = "/run/library.so";
     let cflags = stage::run("pkg-config", &["--cflags", "libdpdk"]);
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slow/scan.c");
+    let source = format!("{}/tests/{source}", env!("CARGO_MANIFEST_DIR"));
     let mut arguments = vec!["-shared", "-fPIC", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror"];
     arguments.extend(cflags.split_whitespace());
-    arguments.extend([source, "-lrte_bus_vdev", "-o", plugin]);
+    arguments.extend([&source, linked, "-o", library]);
     stage::run("cc", &arguments);
-    plugin
+    library
+}
+
+/// The plugin that makes hot-plugs slow.
+fn slow_scan() -> &'static str {
+    library("slow/scan.c", "-lrte_bus_vdev")
+}
+
+#[test]
+fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut command = App::command_with_plugin(&[], &[]);
+    command.env("LD_PRELOAD", library("short/memory.c", "-lc"));
+    let mut app = App::up(command);
+    std::fs::write("/run/short", "").unwrap();
+    assert_eq!(app.fails(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet")), libc::EFAULT);
+    assert_eq!(app.logged("out of memory"), ["net_vdev_netvsc: probe: out of memory"]);
+    std::fs::remove_file("/run/short").unwrap();
+    app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
+    app.ok(&format!("start {FAILSAFE}"));
+    expect_frames("eth1p");
+    app.ok(&format!("detach {INSTANCE}"));
 }
 
 #[test]

@@ -157,12 +157,8 @@ impl Linked {
     fn start(&self) -> App {
         let mut command = Command::new(&self.program);
         command.args(["--no-huge", "-m", "64", "--no-shconf", "--no-telemetry", "--no-pci", "--lcores", "0@0"]);
-        let app = App::spawn({
-            command.arg(ARGUMENTS);
-            command
-        });
-        app.expect_reply("ready");
-        app
+        command.arg(ARGUMENTS);
+        App::up(command)
     }
 
     /// Starts it with an instance, and has frames go through the port.

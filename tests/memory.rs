@@ -40,8 +40,7 @@ fn clean_up_after(story: impl FnOnce(&mut Stage, &mut App)) {
     // failsafe forgets the arguments of a VF that went when it reads the next address: a byte each, as they are empty.
     std::fs::write("/run/leaks", "leak:fs_parse_device\n").unwrap();
     command.env("LSAN_OPTIONS", "suppressions=/run/leaks:print_suppressions=0");
-    let mut app = App::spawn(command);
-    app.expect_reply("ready");
+    let mut app = App::up(command);
     story(&mut stage, &mut app);
     let (status, log) = app.cleanup_and_log();
     assert!(status.success() && !log.contains("Sanitizer"), "{status}");

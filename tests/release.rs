@@ -7,8 +7,6 @@
 
 mod stage;
 
-use std::process::Command;
-
 use stage::{App, BUILD, MAC, Stage, exchange, expect_answer};
 
 const INSTANCE: &str = "--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet";
@@ -17,15 +15,9 @@ const VF: &str = "0000:01:00.0";
 
 /// Starts an application in whose EAL this release seems to run.
 fn start_in(release: &str, arguments: &[&str]) -> App {
-    let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-    let mut command = Command::new(format!("{BUILD}/tests/app"));
+    let mut command = App::command_with_plugin(&[], arguments);
     command.env("LD_PRELOAD", format!("{BUILD}/tests/librelease.so")).env("RELEASE", release);
-    command.args(["-d", &plugin, "-d", &format!("{BUILD}/tests/librte_net_test_vf.so")]);
-    command.args(["--lcores", "0@0", "--no-telemetry", "--no-huge", "-m", "128", "--no-shconf"]);
-    command.args(arguments);
-    let app = App::spawn(command);
-    app.expect_reply("ready");
-    app
+    App::up(command)
 }
 
 fn expect_life_of_a_port(release: &str) -> App {

@@ -44,7 +44,11 @@ impl std::error::Error for Errno {}
 /// Runs what C called and lets no panic through: a panic is logged and becomes `fallback`.
 pub fn guard<T>(what: &str, fallback: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        ::log::error!("{what}: internal error, please report it: {}", panic_text(payload.as_ref()));
+        if payload.is::<panic::OutOfMemory>() {
+            ::log::error!("{what}: out of memory");
+        } else {
+            ::log::error!("{what}: internal error, please report it: {}", panic_text(payload.as_ref()));
+        }
         // Dropping what was thrown may panic once more.
         std::mem::forget(payload);
         fallback

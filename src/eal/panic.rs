@@ -12,6 +12,9 @@
 use core::panic::PanicInfo;
 use std::panic::resume_unwind;
 
+/// What is thrown when an allocation fails. It takes no memory.
+pub(super) struct OutOfMemory;
+
 /// An allocation this small that fails leaves no memory to unwind with.
 const LAST_BYTES: usize = 1024;
 
@@ -28,5 +31,5 @@ extern "Rust" fn netvsc_out_of_memory(size: usize, _align: usize) -> ! {
     if size <= LAST_BYTES {
         std::process::abort();
     }
-    resume_unwind(Box::new("out of memory"))
+    resume_unwind(Box::new(OutOfMemory))
 }

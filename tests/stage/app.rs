@@ -22,32 +22,30 @@ pub struct App {
 impl App {
     /// Starts it with the driver's plugin, and waits until EAL is up.
     pub fn start(arguments: &[&str]) -> Self {
-        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-        let mut all = vec!["-d", &plugin];
-        all.extend(arguments);
-        let app = Self::launch(&format!("{BUILD}/tests/app"), &all, true);
-        app.expect_reply("ready");
-        app
+        Self::up(Self::command_with_plugin(&[], arguments))
     }
 
     /// As [`App::start`], with the DPDK library `first` loaded before all others: what it registers comes first.
     pub fn start_behind(first: &str, arguments: &[&str]) -> Self {
-        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-        let mut all = vec!["-d", &plugin];
-        all.extend(arguments);
-        let app = Self::spawn(Self::command(&format!("{BUILD}/tests/app"), &["-d", first], &all, true));
-        app.expect_reply("ready");
-        app
+        Self::up(Self::command_with_plugin(&["-d", first], arguments))
     }
 
     /// As [`App::start`], with the driver logging at `level` and above only, such as `error` or `warning`.
     pub fn start_saying(level: &str, arguments: &[&str]) -> Self {
-        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-        let mut all = vec!["-d", &plugin];
-        all.extend(arguments);
         // A plugin takes the first level that fits.
-        let level = format!("--log-level=pmd.net.vdev_netvsc:{level}");
-        let app = Self::spawn(Self::command(&format!("{BUILD}/tests/app"), &[&level], &all, true));
+        Self::up(Self::command_with_plugin(&[&format!("--log-level=pmd.net.vdev_netvsc:{level}")], arguments))
+    }
+
+    /// The command of [`App::start`], with arguments that come first and last.
+    pub fn command_with_plugin(first: &[&str], last: &[&str]) -> Command {
+        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
+        let last = [&["-d", &plugin], last].concat();
+        Self::command(&format!("{BUILD}/tests/app"), first, &last, true)
+    }
+
+    /// Starts an application by a command, and waits until EAL is up.
+    pub fn up(command: Command) -> Self {
+        let app = Self::spawn(command);
         app.expect_reply("ready");
         app
     }
