@@ -136,7 +136,7 @@ fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
     std::fs::remove_file("/run/short").unwrap();
     app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
     app.ok(&format!("start {FAILSAFE}"));
-    expect_frames("eth1p");
+    expect_frames("eth1");
     app.ok(&format!("detach {INSTANCE}"));
 }
 
