@@ -3,7 +3,8 @@
 
 BUILD := build
 # Where DPDK is, so that what is installed lies beside it.
-MESON = meson setup $(BUILD) --prefix="$$(pkg-config --variable=prefix libdpdk)"
+MESON = meson setup $(BUILD) --prefix="$$(pkg-config --variable=prefix libdpdk)" \
+	--libdir="$$(pkg-config --variable=libdir libdpdk)"
 # The tests and the plugin share what cargo has compiled.
 export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
 
@@ -35,6 +36,7 @@ check: with-tests ## Format, lints and every test (root)
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 	$(BUILD)/tests/layout
+	tests/install.sh
 	$(MAKE) --no-print-directory demo
 	cargo test --locked
 
@@ -42,9 +44,15 @@ check: with-tests ## Format, lints and every test (root)
 install: all ## Install where DPDK's own files are; takes DESTDIR
 	meson install -C $(BUILD)
 
+.PHONY: uninstall
+uninstall: ## Undo what install did; takes DESTDIR
+	@tools/install.sh undo $(BUILD)
+
 .PHONY: clean
-clean: ## Remove all that was built
-	rm -rf $(BUILD)
+clean: ## Remove all that was built; what uninstall needs stays
+	@mkdir -p $(BUILD)
+	find $(BUILD) -mindepth 1 -maxdepth 1 ! -name 'installed*' -exec rm -rf {} +
+	@rmdir --ignore-fail-on-non-empty $(BUILD)
 
 .PHONY: help
 help: ## List the targets
