@@ -36,6 +36,7 @@ check: with-tests ## Format, lints and every test (root)
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 	$(BUILD)/tests/layout
+	tests/reproducible.sh $(BUILD)
 	tests/install.sh
 	$(MAKE) --no-print-directory demo
 	cargo test --locked

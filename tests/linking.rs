@@ -176,14 +176,11 @@ impl Linked {
 /// Asks pkg-config, which finds the driver's file as if this build were installed.
 fn pkg_config(arguments: &[&str]) -> Vec<String> {
     let folder = format!("{}/installed-{:?}", env!("CARGO_TARGET_TMPDIR"), std::thread::current().id());
-    std::fs::create_dir_all(format!("{folder}/include")).unwrap();
-    for name in ["include", "include/dpdk"] {
-        let _ = std::os::unix::fs::symlink(format!("{ROOT}/include"), format!("{folder}/{name}"));
-    }
-    let made = std::fs::read_to_string(format!("{}/meson-private/librte_net_vdev_netvsc.pc", stage::build())).unwrap();
+    std::fs::create_dir_all(&folder).unwrap();
+    let made = std::fs::read_to_string(format!("{}/librte_net_vdev_netvsc.pc", stage::build())).unwrap();
     let moved = made.lines().map(|line| match line.split_once('=') {
         Some(("libdir", _)) => format!("libdir={}\n", stage::build()),
-        Some(("includedir", _)) => format!("includedir={folder}/include\n"),
+        Some(("includedir", _)) => format!("includedir={ROOT}/include\n"),
         _ => format!("{line}\n"),
     });
     std::fs::write(format!("{folder}/librte_net_vdev_netvsc.pc"), moved.collect::<String>()).unwrap();
