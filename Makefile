@@ -20,9 +20,7 @@ packages:
 .PHONY: with-tests
 with-tests:
 	@tools/packages.sh check
-	@source=$$(tests/dpdk-source.sh) && \
-	if test -f $(BUILD)/build.ninja; then meson configure $(BUILD) -Dtests=true -Ddpdk_source=$$source; \
-	else $(MESON) -Dtests=true -Ddpdk_source=$$source; fi
+	@if test -f $(BUILD)/build.ninja; then meson configure $(BUILD) -Dtests=true; else $(MESON) -Dtests=true; fi
 	ninja -C $(BUILD)
 
 .PHONY: demo
@@ -35,7 +33,6 @@ check: with-tests ## Format, lints and every test (root)
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
-	$(BUILD)/tests/layout
 	tests/reproducible.sh $(BUILD)
 	tests/install.sh
 	$(MAKE) --no-print-directory demo

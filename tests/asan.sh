@@ -127,10 +127,10 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
 	echo "$wanted" >"$stamp"
 fi
 
-# The way DPDK's own drivers are compiled: the application and the PMD read private headers.
+# The way DPDK's own drivers are compiled.
 cflags="$(PKG_CONFIG_PATH=$build/meson-uninstalled pkg-config --cflags libdpdk)
 	$c_args -fsanitize=address -fno-omit-frame-pointer -D_GNU_SOURCE
-	-DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API -Wall -Wextra"
+	-DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API -Wall -Wextra -I$project/include"
 for file in app/app.c vf/vf.c; do
 	# shellcheck disable=SC2086 # The flags are a list.
 	"$cc" $cflags -c "$project/tests/$file" -o "$folder/$(basename "$file" .c).o" ||

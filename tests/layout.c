@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Are the structs of include/vdev_layout.h those of DPDK?
+ * Are the structs of include/vdev_layout.h, and those of tests/vf/driver_layout.h, DPDK's?
  *
  * Compiled with the headers of one DPDK release, whose rte_version.h says which of the two
  * layouts is compared. Each offset, size and type is a static assert: when one differs,
@@ -9,12 +9,13 @@
  * The caller gives the include folders: ours, DPDK's public headers, and those of its
  * private ones, in a source tree of the same release:
  *
- *   cc $(pkg-config --cflags libdpdk) -Iinclude -I$tree/drivers/bus/vdev \
- *           -I$tree/lib/eal/include tests/layout.c -o layout && ./layout
+ *   cc $(pkg-config --cflags libdpdk) -DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API \
+ *           -Iinclude -Itests/vf -I$tree/drivers/bus/pci -I$tree/drivers/bus/vdev \
+ *           -I$tree/lib/eal/include -I$tree/lib/ethdev tests/layout.c -o layout && ./layout
  *
  * For a release that is not installed: -include rte_config.h, and the tree's config,
- * lib/eal/linux/include, lib/eal/<architecture>/include, lib/kvargs and (since 23.11)
- * lib/log, with an rte_build_config.h that meson made.
+ * lib/eal/linux/include, lib/eal/<architecture>/include and lib/[a-z]*, with an
+ * rte_build_config.h that meson made.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -22,10 +23,13 @@
 #include <rte_version.h>
 
 #include <bus_driver.h>
+#include <bus_pci_driver.h>
 #include <bus_vdev_driver.h>
 #include <dev_driver.h>
 #include <ethdev_driver.h>
 
+/* Its functions are declared as DPDK's are, or this does not compile. */
+#include "driver_layout.h"
 #include "vdev_layout.h"
 
 #if RTE_VERSION >= RTE_VERSION_NUM(26, 7, 0, 0)
@@ -95,6 +99,75 @@ _Static_assert(offsetof(struct rte_bus, next) == 0 &&
 
 HEADS(SAME_HEAD)
 
+/* What tests/vf/driver_layout.h names: PLACE for structs of ours, pointers to them, and what DPDK has as bits. */
+#define PMD_MEMBERS(PLACE, TYPED) \
+	TYPED(rte_device, test_device, name) \
+	TYPED(rte_device, test_device, numa_node) \
+	PLACE(rte_pci_device, test_pci_device, device) \
+	PLACE(rte_pci_driver, test_pci_driver, driver) \
+	TYPED(rte_pci_driver, test_pci_driver, probe) \
+	TYPED(rte_pci_driver, test_pci_driver, remove) \
+	TYPED(rte_pci_driver, test_pci_driver, id_table) \
+	TYPED(rte_pci_driver, test_pci_driver, drv_flags) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, name) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, rx_queues) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, tx_queues) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, dev_private) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, dev_link) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, dev_conf) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, mac_addrs) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, port_id) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, dev_flags) \
+	TYPED(rte_eth_dev_data, test_eth_dev_data, numa_node) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_configure) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_start) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_stop) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_set_link_up) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_set_link_down) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_close) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, link_update) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, is_removed) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, promiscuous_enable) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, promiscuous_disable) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, allmulticast_enable) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, allmulticast_disable) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, mac_addr_remove) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, mac_addr_add) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, mac_addr_set) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, set_mc_addr_list) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, mtu_set) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, stats_get) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, stats_reset) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, dev_infos_get) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, rx_queue_setup) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, rx_queue_release) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, tx_queue_setup) \
+	TYPED(eth_dev_ops, test_eth_dev_ops, tx_queue_release) \
+	TYPED(rte_eth_dev, test_eth_dev, rx_pkt_burst) \
+	TYPED(rte_eth_dev, test_eth_dev, tx_pkt_burst) \
+	PLACE(rte_eth_dev, test_eth_dev, data) \
+	PLACE(rte_eth_dev, test_eth_dev, dev_ops) \
+	PLACE(rte_eth_dev, test_eth_dev, device)
+
+#define PMD_PLACE(theirs, ours, member) \
+	_Static_assert(offsetof(struct ours, member) == offsetof(struct theirs, member), \
+		"offset of " #theirs "." #member); \
+	_Static_assert(sizeof(MEMBER(struct ours, member)) == sizeof(MEMBER(struct theirs, member)), \
+		"size of " #theirs "." #member);
+
+#define PMD_TYPED(theirs, ours, member) \
+	PMD_PLACE(theirs, ours, member) \
+	_Static_assert(__builtin_types_compatible_p(__typeof__(MEMBER(struct ours, member)), \
+			__typeof__(MEMBER(struct theirs, member))), \
+		"type of " #theirs "." #member);
+
+PMD_MEMBERS(PMD_PLACE, PMD_TYPED)
+_Static_assert(sizeof(struct test_device) == sizeof(struct rte_device), "size of rte_device");
+_Static_assert(sizeof(struct test_pci_driver) == sizeof(struct rte_pci_driver), "size of rte_pci_driver");
+/* ethdev looks at every function that a release knows of. */
+_Static_assert(sizeof(struct test_eth_dev_ops) >= sizeof(struct eth_dev_ops), "size of eth_dev_ops");
+_Static_assert(TEST_PCI_DRV_INTR_RMV == RTE_PCI_DRV_INTR_RMV, "RTE_PCI_DRV_INTR_RMV");
+
 struct compared {
 	const char *what;
 	size_t bytes;
@@ -108,12 +181,16 @@ struct compared {
 #define HEAD_ROW(ours, theirs, member) \
 	{ "offset " #theirs "." #member, offsetof(struct netvsc_##ours, member) },
 
+#define PMD_ROW(theirs, ours, member) \
+	{ "offset " #theirs "." #member, offsetof(struct ours, member) },
+
 static const struct compared compared[] = {
 	MEMBERS(OFFSET_ROW, OFFSET_ROW)
 	{ "offset rte_vdev_device.device", DEVICE_OFFSET },
 	SIZE_ROW(driver)
 	SIZE_ROW(vdev_driver)
 	HEADS(HEAD_ROW)
+	PMD_MEMBERS(PMD_ROW, PMD_ROW)
 };
 
 int
@@ -123,7 +200,7 @@ main(void)
 
 	printf("DPDK %d.%02d\n", RTE_VER_YEAR, RTE_VER_MONTH);
 	for (size_t i = 0; i < count; i++)
-		printf("%-34s %3zu\n", compared[i].what, compared[i].bytes);
+		printf("%-42s %4zu\n", compared[i].what, compared[i].bytes);
 	printf("%zu compared\n", count);
 	return 0;
 }

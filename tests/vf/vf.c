@@ -36,13 +36,15 @@
 
 #define RTE_LOG_DEFAULT_LOGTYPE pmd.net.test_vf
 
-#include <ethdev_driver.h>
-#include <ethdev_pci.h>
+#include <rte_eal.h>
+#include <rte_ether.h>
 #include <rte_interrupts.h>
 #include <rte_log.h>
+#include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_string_fns.h>
-#include <rte_version.h>
+
+#include "driver_layout.h"
 
 #ifndef PACKET_IGNORE_OUTGOING /* Linux 4.20 */
 #define PACKET_IGNORE_OUTGOING 23
@@ -67,6 +69,7 @@ RTE_LOG_REGISTER_DEFAULT(vf_logtype, NOTICE)
 /** Waits for the end of one netdevice. May outlive the port by one callback. */
 struct vf_watch {
 	struct rte_intr_handle *intr; /* Holds the rtnetlink socket. */
+	struct rte_eth_dev *dev; /* Stays where it is when the port ends. */
 	int ifindex;
 	uint16_t port_id;
 	bool gone;
@@ -151,8 +154,7 @@ vf_watch_event(void *arg)
 		return;
 	watch->gone = true;
 	VF_LOG(NOTICE, "port %u: netdevice %d is gone", watch->port_id, watch->ifindex);
-	rte_eth_dev_callback_process(&rte_eth_devices[watch->port_id],
-			RTE_ETH_EVENT_INTR_RMV, NULL);
+	rte_eth_dev_callback_process(watch->dev, RTE_ETH_EVENT_INTR_RMV, NULL);
 }
 
 static void
@@ -187,7 +189,7 @@ vf_watch_stop(struct vf_watch *watch)
 }
 
 static struct vf_watch *
-vf_watch_start(uint16_t port_id, int ifindex)
+vf_watch_start(struct rte_eth_dev *dev, uint16_t port_id, int ifindex)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
 	struct vf_watch *watch = calloc(1, sizeof(*watch));
@@ -195,6 +197,7 @@ vf_watch_start(uint16_t port_id, int ifindex)
 
 	if (watch == NULL)
 		return NULL;
+	watch->dev = dev;
 	watch->port_id = port_id;
 	watch->ifindex = ifindex;
 	watch->intr = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
@@ -318,22 +321,28 @@ vf_tx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
 
 /* ethdev operations. */
 
+static struct test_eth_dev_data *
+vf_data(struct rte_eth_dev *dev)
+{
+	return ((struct test_eth_dev *)dev)->data;
+}
+
 static int
 vf_stop(struct rte_eth_dev *dev)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
 	if (vf->socket >= 0)
 		close(vf->socket);
 	vf->socket = -1;
-	dev->data->dev_link.link_status = RTE_ETH_LINK_DOWN;
+	vf_data(dev)->dev_link.link_status = RTE_ETH_LINK_DOWN;
 	return 0;
 }
 
 static int
 vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 {
-	const struct vf *vf = dev->data->dev_private;
+	const struct vf *vf = vf_data(dev)->dev_private;
 	struct rte_eth_link link = {
 		.link_speed = RTE_ETH_SPEED_NUM_25G,
 		.link_duplex = RTE_ETH_LINK_FULL_DUPLEX,
@@ -341,13 +350,14 @@ vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 		.link_status = vf->socket >= 0 ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
 	};
 
-	return rte_eth_linkstatus_set(dev, &link);
+	vf_data(dev)->dev_link = link;
+	return 0;
 }
 
 static int
 vf_start(struct rte_eth_dev *dev)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 	struct sockaddr_ll addr = {
 		.sll_family = AF_PACKET,
 		.sll_protocol = htons(ETH_P_ALL),
@@ -366,7 +376,7 @@ vf_start(struct rte_eth_dev *dev)
 			bind(vf->socket, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
 		err = errno;
 		VF_LOG(ERR, "%s (%s): cannot open a packet socket: %s",
-			dev->data->name, vf->ifname, strerror(err));
+			vf_data(dev)->name, vf->ifname, strerror(err));
 		vf_stop(dev);
 		return -err;
 	}
@@ -377,16 +387,16 @@ vf_start(struct rte_eth_dev *dev)
 static int
 vf_configure(struct rte_eth_dev *dev)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
-	vf->vlan_strip = dev->data->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	vf->vlan_strip = vf_data(dev)->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 	return 0;
 }
 
 static int
 vf_close(struct rte_eth_dev *dev)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY || vf == NULL)
 		return 0;
@@ -394,14 +404,14 @@ vf_close(struct rte_eth_dev *dev)
 	if (vf->watch != NULL)
 		vf_watch_stop(vf->watch);
 	vf->watch = NULL;
-	dev->data->mac_addrs = NULL; /* Part of dev_private, which ethdev frees. */
+	vf_data(dev)->mac_addrs = NULL; /* Part of dev_private, which ethdev frees. */
 	return 0;
 }
 
 static int
 vf_is_removed(struct rte_eth_dev *dev)
 {
-	const struct vf *vf = dev->data->dev_private;
+	const struct vf *vf = vf_data(dev)->dev_private;
 
 	return !vf_netdev_exists(vf->ifindex);
 }
@@ -410,7 +420,7 @@ vf_is_removed(struct rte_eth_dev *dev)
 static int
 vf_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 {
-	const struct vf *vf = dev->data->dev_private;
+	const struct vf *vf = vf_data(dev)->dev_private;
 
 	info->if_index = vf->ifindex;
 	info->max_mac_addrs = VF_MACS;
@@ -429,11 +439,11 @@ vf_rx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t descriptors __r
 		unsigned int socket __rte_unused, const struct rte_eth_rxconf *conf __rte_unused,
 		struct rte_mempool *pool)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
 	vf->rx[id].vf = vf;
 	vf->rx[id].pool = pool;
-	dev->data->rx_queues[id] = &vf->rx[id];
+	vf_data(dev)->rx_queues[id] = &vf->rx[id];
 	return 0;
 }
 
@@ -441,10 +451,10 @@ static int
 vf_tx_queue_setup(struct rte_eth_dev *dev, uint16_t id, uint16_t descriptors __rte_unused,
 		unsigned int socket __rte_unused, const struct rte_eth_txconf *conf __rte_unused)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
 	vf->tx[id].vf = vf;
-	dev->data->tx_queues[id] = &vf->tx[id];
+	vf_data(dev)->tx_queues[id] = &vf->tx[id];
 	return 0;
 }
 
@@ -460,7 +470,7 @@ vf_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats
 #endif
 		)
 {
-	const struct vf *vf = dev->data->dev_private;
+	const struct vf *vf = vf_data(dev)->dev_private;
 
 	for (int i = 0; i < VF_QUEUES; i++) {
 		stats->ipackets += vf->rx[i].packets;
@@ -483,7 +493,7 @@ vf_queue_stats_reset(struct vf_queue *queue)
 static int
 vf_stats_reset(struct rte_eth_dev *dev)
 {
-	struct vf *vf = dev->data->dev_private;
+	struct vf *vf = vf_data(dev)->dev_private;
 
 	for (int i = 0; i < VF_QUEUES; i++) {
 		vf_queue_stats_reset(&vf->rx[i]);
@@ -531,7 +541,7 @@ vf_mc_addr_list_set(struct rte_eth_dev *dev __rte_unused,
 	return 0;
 }
 
-static const struct eth_dev_ops vf_ops = {
+static const struct test_eth_dev_ops vf_ops = {
 	.allmulticast_disable = vf_accept,
 	.allmulticast_enable = vf_accept,
 	.dev_close = vf_close,
@@ -562,13 +572,13 @@ static const struct eth_dev_ops vf_ops = {
 
 /** Finds the netdevice that the kernel driver of a PCI device made. */
 static int
-vf_find_netdev(struct vf *vf, const struct rte_pci_device *pci)
+vf_find_netdev(struct vf *vf, const char *address)
 {
 	char path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "%s/%s/net", rte_pci_get_sysfs_path(), pci->name);
+	snprintf(path, sizeof(path), "%s/%s/net", rte_pci_get_sysfs_path(), address);
 	dir = opendir(path);
 	if (dir != NULL) {
 		while (vf->ifindex == 0 && (entry = readdir(dir)) != NULL) {
@@ -578,7 +588,7 @@ vf_find_netdev(struct vf *vf, const struct rte_pci_device *pci)
 		closedir(dir);
 	}
 	if (vf->ifindex == 0) {
-		VF_LOG(ERR, "%s: no netdevice of %s exists", pci->name, path);
+		VF_LOG(ERR, "%s: no netdevice of %s exists", address, path);
 		return -ENODEV;
 	}
 	return 0;
@@ -601,64 +611,110 @@ vf_read_mac(struct vf *vf)
 }
 
 static int
-vf_init(struct rte_eth_dev *dev)
+vf_init(struct rte_eth_dev *dev, const char *address)
 {
-	const struct rte_pci_device *pci = RTE_ETH_DEV_TO_PCI(dev);
-	struct vf *vf = dev->data->dev_private;
+	struct test_eth_dev *self = (struct test_eth_dev *)dev;
+	struct vf *vf = self->data->dev_private;
 
-	dev->dev_ops = &vf_ops;
-	dev->rx_pkt_burst = rte_eth_pkt_burst_dummy;
-	dev->tx_pkt_burst = rte_eth_pkt_burst_dummy;
+	self->dev_ops = &vf_ops;
+	self->rx_pkt_burst = rte_eth_pkt_burst_dummy;
+	self->tx_pkt_burst = rte_eth_pkt_burst_dummy;
 	/* The descriptors are the primary process's: others can look, not move packets. */
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return 0;
 
 	vf->socket = -1;
-	vf->port_id = dev->data->port_id;
-	if (vf_find_netdev(vf, pci) != 0)
+	vf->port_id = self->data->port_id;
+	if (vf_find_netdev(vf, address) != 0)
 		return -ENODEV;
-	vf->watch = vf_watch_start(vf->port_id, vf->ifindex);
+	vf->watch = vf_watch_start(dev, vf->port_id, vf->ifindex);
 	if (vf->watch == NULL) {
-		VF_LOG(ERR, "%s: cannot watch netdevice %s", pci->name, vf->ifname);
+		VF_LOG(ERR, "%s: cannot watch netdevice %s", address, vf->ifname);
 		return -EIO;
 	}
 	/* Only now, as the netdevice may have gone before the watch began. */
 	if (vf_read_mac(vf) != 0) {
-		VF_LOG(ERR, "%s: netdevice %s is gone", pci->name, vf->ifname);
+		VF_LOG(ERR, "%s: netdevice %s is gone", address, vf->ifname);
 		vf_close(dev);
 		return -ENODEV;
 	}
-	dev->rx_pkt_burst = vf_rx_burst;
-	dev->tx_pkt_burst = vf_tx_burst;
-	dev->data->mac_addrs = vf->macs;
+	self->rx_pkt_burst = vf_rx_burst;
+	self->tx_pkt_burst = vf_tx_burst;
+	self->data->mac_addrs = vf->macs;
 	VF_LOG(NOTICE, "%s: drives %s (ifindex %d) as port %u",
-		pci->name, vf->ifname, vf->ifindex, vf->port_id);
+		address, vf->ifname, vf->ifindex, vf->port_id);
 	return 0;
+}
+
+/** Makes the port, which has the name of its PCI device; in a secondary process finds the primary's. */
+static struct rte_eth_dev *
+vf_allocate(const char *name)
+{
+	struct rte_eth_dev *dev;
+
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return rte_eth_dev_attach_secondary(name);
+	dev = rte_eth_dev_allocate(name);
+	if (dev == NULL)
+		return NULL;
+	vf_data(dev)->dev_private = rte_zmalloc(name, sizeof(struct vf), 0);
+	if (vf_data(dev)->dev_private == NULL) {
+		rte_eth_dev_release_port(dev);
+		return NULL;
+	}
+	vf_data(dev)->dev_flags = RTE_ETH_DEV_INTR_RMV;
+	return dev;
 }
 
 static int
 vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
 {
-	return rte_eth_dev_pci_generic_probe(pci, sizeof(struct vf), vf_init);
+	struct test_device *device = &((struct test_pci_device *)pci)->device;
+	struct rte_eth_dev *dev = vf_allocate(device->name);
+	int ret;
+
+	if (dev == NULL)
+		return -ENOMEM;
+	((struct test_eth_dev *)dev)->device = device;
+	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
+		vf_data(dev)->numa_node = device->numa_node;
+	ret = vf_init(dev, device->name);
+	if (ret != 0)
+		rte_eth_dev_release_port(dev);
+	else
+		rte_eth_dev_probing_finish(dev);
+	return ret;
 }
 
 static int
 vf_remove(struct rte_pci_device *pci)
 {
-	return rte_eth_dev_pci_generic_remove(pci, vf_close);
+	struct rte_eth_dev *dev = rte_eth_dev_get_by_name(((struct test_pci_device *)pci)->device.name);
+
+	/* Closing a port ends it too. */
+	if (dev == NULL)
+		return 0;
+	vf_close(dev);
+	return rte_eth_dev_release_port(dev);
 }
 
+#define VF_ID(vendor, device) { RTE_CLASS_ANY_ID, vendor, device, RTE_PCI_ANY_ID, RTE_PCI_ANY_ID }
+
 static const struct rte_pci_id vf_ids[] = {
-	{ RTE_PCI_DEVICE(VF_FAKE_VENDOR, VF_FAKE_DEVICE) },
-	{ RTE_PCI_DEVICE(VF_VMXNET3_VENDOR, VF_VMXNET3_DEVICE) },
+	VF_ID(VF_FAKE_VENDOR, VF_FAKE_DEVICE),
+	VF_ID(VF_VMXNET3_VENDOR, VF_VMXNET3_DEVICE),
 	{ .vendor_id = 0 },
 };
 
-static struct rte_pci_driver vf_driver = {
-	.id_table = vf_ids,
-	.drv_flags = RTE_PCI_DRV_INTR_RMV, /* No mapping: the kernel driver stays. */
+static struct test_pci_driver vf_driver = {
+	.driver.name = "net_test_vf",
 	.probe = vf_probe,
 	.remove = vf_remove,
+	.id_table = vf_ids,
+	.drv_flags = TEST_PCI_DRV_INTR_RMV, /* No mapping: the kernel driver stays. */
 };
 
-RTE_PMD_REGISTER_PCI(net_test_vf, vf_driver);
+RTE_INIT(vf_register)
+{
+	rte_pci_register((struct rte_pci_driver *)&vf_driver);
+}
