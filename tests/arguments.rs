@@ -88,7 +88,8 @@ fn what_is_refused_costs_one_line_and_nothing_else() {
         assert_eq!(app.count(), before, "descriptors and ports after {arguments}");
         assert_eq!(app.devargs("net_failsafe_vsc0"), None, "a virtual device after {arguments}");
     }
-    let too_many = ["force=1"; 33].join(",");
+    // Short, as EAL itself refuses more than 127 bytes at a hot-plug from 24.11.8 on.
+    let too_many = ["a"; 33].join(",");
     assert_eq!(app.fails(&format!("attach net_vdev_netvsc0 {too_many}")), libc::EINVAL);
     let line = format!(
         "net_vdev_netvsc0: cannot read the arguments {too_many:?}: expected key=value[,key=value...], at most 32 of them"
