@@ -92,6 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .clang_arg("-DALLOW_EXPERIMENTAL_API")
         // rust-version in Cargo.toml.
         .rust_target(bindgen::RustTarget::stable(85, 0).map_err(|error| error.to_string())?)
+        // Another DPDK's headers are other bindings.
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
         .prepend_enum_name(false)
         .derive_default(true)
         .generate_comments(false);

@@ -3,7 +3,7 @@
 //! never dies.
 //!
 //! ```text
-//!   driver      the rte_vdev_driver object and its hooks: the only way in
+//!   driver      the hooks, called as a plugin's or as a DPDK tree's: the only way in
 //!     manager   instances and ports: probe, remove, rescan
 //!       args    kvargs -> Args                                      pure
 //!       link    one netdevice, and the table of all                 pure

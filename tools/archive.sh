@@ -12,6 +12,8 @@
 # the one that takes a failed allocation. Rust's print a backtrace to the application's standard error, by way of a reader
 # of debug information that is as large as the driver.
 #
+# All that it was made of, the crate's sources and DPDK's headers, is written to <output>.d, for ninja.
+#
 # The same sources and the same tools give the same bytes, wherever they lie.
 set -eu
 
@@ -21,6 +23,7 @@ fail() {
 }
 
 [ $# -ge 2 ] || fail "usage: archive.sh <output.a or output.o> <cargo's target folder> [options of cargo build ...]"
+named=$1
 output=$(realpath "$1")
 target=$(realpath -m "$2")
 shift 2
@@ -68,3 +71,4 @@ case $output in
 esac
 # What has not changed keeps its time, so that nothing that is made of it is made again.
 cmp -s "$object" "$output" || cp "$object" "$output"
+sed -e "s|^[^:]*:|$named:|" -e "s| $target/[^ ]*||g" "$target/release/libvdev_netvsc.d" >"$output.d"

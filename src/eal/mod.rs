@@ -14,11 +14,6 @@ mod panic;
 pub(crate) mod sys;
 pub mod vdev;
 
-pub(crate) use sys::{
-    NETVSC_VDEV_DEVICE_OFFSET_22_11, NETVSC_VDEV_DEVICE_OFFSET_26_07, netvsc_vdev_driver_22_11,
-    netvsc_vdev_driver_26_07, rte_vdev_device,
-};
-
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

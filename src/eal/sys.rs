@@ -29,10 +29,8 @@ pub(crate) use bindings::*;
 use std::ffi::{CString, c_int};
 
 unsafe extern "C" {
-    /// Internal to DPDK since 22.11 and so in no installed header, yet exported by `librte_bus_vdev` in all releases.
-    pub(crate) fn rte_vdev_register(driver: *mut std::ffi::c_void);
-
-    /// Internal as well, and exported by `librte_eal`: takes a bus out of EAL's list, and changes nothing of the bus.
+    /// Internal to DPDK, and so in no installed header, yet exported by `librte_eal`: takes a bus out of EAL's list, and
+    /// changes nothing of the bus.
     pub(crate) fn rte_bus_unregister(bus: *mut rte_bus);
 
     /// Internal as well, and exported by `librte_ethdev`: finds a port by its name, null when there is none.
