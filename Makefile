@@ -32,11 +32,21 @@ demo: with-tests ## Watch packets follow a VF that comes, goes and comes back el
 check: with-tests ## Format, lints and every test (root)
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets -- -D warnings
+	cargo clippy --quiet --locked --lib --features in-tree -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 	tests/reproducible.sh $(BUILD)
 	tests/install.sh
+	tests/overlay.sh "$$(tests/dpdk-source.sh)"
 	$(MAKE) --no-print-directory demo
 	cargo test --locked
+
+.PHONY: overlay
+overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names
+	@tools/overlay.sh "$(DPDK)"
+
+.PHONY: overlay-check
+overlay-check: ## Try that with a copy of the DPDK tree that DPDK= names (root)
+	@tests/overlay.sh "$(DPDK)"
 
 .PHONY: install
 install: all ## Install where DPDK's own files are; takes DESTDIR
@@ -54,4 +64,4 @@ clean: ## Remove all that was built; what uninstall needs stays
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile

@@ -5,7 +5,7 @@
 set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
-check="binutils dpdk dpdk-dev dpkg-dev g++ gcc iproute2 libsystemd-dev lld python3-pyelftools util-linux"
+check="binutils dpdk dpdk-dev dpkg-dev g++ gcc iproute2 iputils-ping libsystemd-dev lld python3-pyelftools util-linux"
 
 wanted=$build
 [ "${1:-}" != check ] || wanted="$build $check"
