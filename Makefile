@@ -37,6 +37,7 @@ check: with-tests ## Format, lints and every test (root)
 	tests/reproducible.sh $(BUILD)
 	tests/install.sh
 	tests/overlay.sh "$$(tests/dpdk-source.sh)"
+	tests/deb.sh
 	$(MAKE) --no-print-directory demo
 	cargo test --locked
 
@@ -55,6 +56,14 @@ install: all ## Install where DPDK's own files are; takes DESTDIR
 .PHONY: uninstall
 uninstall: ## Undo what install did; takes DESTDIR
 	@tools/install.sh undo $(BUILD)
+
+.PHONY: deb
+deb: ## Make a Debian package of the plugin, which takes the place of the C driver's
+	@tools/packages.sh deb
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb/source
+	tar -c --exclude=./.git --exclude=./target --exclude=./$(BUILD) . | tar -x -C $(BUILD)/deb/source
+	cd $(BUILD)/deb/source && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps
 
 .PHONY: clean
 clean: ## Remove all that was built; what uninstall needs stays

@@ -4,8 +4,7 @@
 # usage: install.sh
 #
 # What "meson install" does, "make uninstall" undoes: in the system, where the C driver's files are in the way, and below
-# a DESTDIR. Runs in a mount namespace, in which all that is written to /usr, /etc, /var and the build folder goes to
-# memory and ends with it. Needs root, and a build with DPDK's prefix, as "make" has it.
+# a DESTDIR. Nothing of it is really installed (throwaway.sh). Needs root, and a build with DPDK's prefix, as "make" has it.
 set -eu
 
 fail() {
@@ -17,21 +16,9 @@ project=$(cd "$(dirname "$0")/.." && pwd)
 build=$project/build
 story=start
 [ -f "$build/librte_net_vdev_netvsc.so" ] || fail "nothing is built: run make first"
-[ "${1:-}" = inside ] || exec unshare --mount --propagation private "$0" inside
+[ "${1:-}" = inside ] || exec "$project/tests/throwaway.sh" "$0" inside
 
 memory=/mnt
-mount -t tmpfs -o mode=755 memory "$memory"
-# <name>/was is the folder as it was, <name>/changed holds what has been written to it since.
-overlay() {
-	layers=$memory/$1
-	mkdir -p "$layers/was" "$layers/changed" "$layers/work"
-	mount --bind "$2" "$layers/was"
-	mount -t overlay -o "lowerdir=$layers/was,upperdir=$layers/changed,workdir=$layers/work" overlay "$2"
-}
-overlay build "$build"
-overlay usr /usr
-overlay etc /etc
-overlay var /var
 # This build folder may have installed in earnest.
 rm -rf "$build"/installed*
 unset DESTDIR

@@ -1,14 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Installs the Debian packages that are missing to build the driver and, with the argument "check", to test it.
+# Installs the Debian packages that are missing to build the driver and, with an argument, to test it ("check") or to make
+# a package of it ("deb").
 # Rust is not among them: the driver needs 1.85, and Debian 12 has an older one.
 set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
-check="binutils dpdk dpdk-dev dpkg-dev g++ gcc iproute2 iputils-ping libsystemd-dev lld python3-pyelftools util-linux"
+deb="debhelper dpkg-dev"
+check="$deb binutils dpdk dpdk-dev g++ gcc iproute2 iputils-ping libsystemd-dev lintian lld python3-pyelftools
+	util-linux"
 
-wanted=$build
-[ "${1:-}" != check ] || wanted="$build $check"
+case ${1:-} in
+check) wanted="$build $check" ;;
+deb) wanted="$build $deb" ;;
+*) wanted=$build ;;
+esac
 
 missing=
 for package in $wanted; do
