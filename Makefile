@@ -49,6 +49,10 @@ overlay: ## Put the driver in the place of the C driver in the DPDK tree that DP
 overlay-check: ## Try that with a copy of the DPDK tree that DPDK= names (root)
 	@tests/overlay.sh "$(DPDK)"
 
+.PHONY: matrix
+matrix: ## Build and test with the DPDK of other Debian releases, each in a root file system of its own (root)
+	@tests/matrix.sh
+
 .PHONY: install
 install: all ## Install where DPDK's own files are; takes DESTDIR
 	meson install -C $(BUILD)

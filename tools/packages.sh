@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Installs the Debian packages that are missing to build the driver and, with an argument, to test it ("check") or to make
-# a package of it ("deb").
-# Rust is not among them: the driver needs 1.85, and Debian 12 has an older one.
+# a package of it ("deb"). Rust is among them where there is none, but not on Debian 12: the driver needs 1.85, which came
+# with 13.
 set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
@@ -15,6 +15,7 @@ check) wanted="$build $check" ;;
 deb) wanted="$build $deb" ;;
 *) wanted=$build ;;
 esac
+command -v cargo >/dev/null || grep -qs '^VERSION_ID="12"' /etc/os-release || wanted="$wanted cargo"
 
 missing=
 for package in $wanted; do
