@@ -7,7 +7,7 @@ set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
 deb="debhelper dpkg-dev"
-check="$deb binutils dpdk dpdk-dev g++ gcc iproute2 iputils-ping libsystemd-dev lintian lld python3-pyelftools
+check="$deb binutils dpdk dpdk-dev g++ gcc iproute2 iputils-ping libsystemd-dev lintian lld mount python3-pyelftools
 	util-linux"
 
 case ${1:-} in
