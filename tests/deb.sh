@@ -145,10 +145,10 @@ echo "deb.sh: ours once more"
 quietly apt-get install --yes --no-install-recommends "./$package"
 expect_our_driver
 
-# With nothing in its place, what depends on the one or the other goes as well.
+# Older releases of apt then remove what depends on the one or the other as well; newer ones install Debian's at once.
 echo "deb.sh: ours is removed, Debian's is installed, and the C driver answers"
 quietly apt-get remove --yes "$ours"
-[ ! -e "$plugin" ] || fail "$plugin is still there"
+! installed "$ours" || fail "$ours is still installed"
 others >/mnt/others
 # shellcheck disable=SC2046 # a list of words
 quietly apt-get install --yes --no-install-recommends "$debians" \
