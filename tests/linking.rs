@@ -226,6 +226,8 @@ fn expect_static(compiler: &str) {
         pkg_config(&["--static", "--libs", "libdpdk"]),
         pkg_config(&["--static", "--libs", "librte_net_vdev_netvsc"]),
         words(&format!("-Wl,--whole-archive {second} -Wl,--no-whole-archive")),
+        // Debian's net_sfc of 25.11 calls it, and its libdpdk.pc does not say so; gcc adds it by itself.
+        words("-Wl,--as-needed -latomic"),
     ];
     let program = Linked::by(&format!("{compiler} -DSECOND"), &libraries.concat());
     let linked = run("readelf", &["--dynamic", "--wide", program.program.to_str().unwrap()]);

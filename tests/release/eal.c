@@ -95,7 +95,9 @@ is_the_driver(const void *caller)
 {
 	Dl_info info;
 
-	return dladdr(caller, &info) != 0 && strstr(info.dli_fname, "net_vdev_netvsc") != NULL;
+	/* The C driver has the same name, in DPDK's folder of plugins. */
+	return dladdr(caller, &info) != 0 && strstr(info.dli_fname, "net_vdev_netvsc") != NULL &&
+		strstr(info.dli_fname, "/dpdk/pmds-") == NULL;
 }
 
 void
