@@ -32,7 +32,6 @@ demo: with-tests ## Watch packets follow a VF that comes, goes and comes back el
 check: with-tests ## Format, lints and every test (root)
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets -- -D warnings
-	cargo clippy --quiet --locked --lib --features in-tree -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 	tests/reproducible.sh $(BUILD)
 	tests/install.sh

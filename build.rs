@@ -77,7 +77,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=include/vdev_layout.h");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
-    let flags = pkg_config(&["--cflags", "libdpdk"])?;
+    // In its own tree that DPDK is meant and no other, which meson calls so.
+    let in_tree = cfg!(feature = "in-tree");
+    let flags = pkg_config(&["--cflags", if in_tree { "libdpdk-uninstalled" } else { "libdpdk" }])?;
     let mut builder = bindgen::Builder::default()
         .header_contents(
             "dpdk.h",
@@ -108,6 +110,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     builder.generate()?.write_to_file(PathBuf::from(env::var("OUT_DIR")?).join("dpdk.rs"))?;
 
+    if in_tree {
+        return Ok(());
+    }
     println!("cargo:rustc-link-search=native={}", pkg_config(&["--variable=libdir", "libdpdk"])?);
     for library in LIBRARIES {
         println!("cargo:rustc-link-lib=dylib={library}");
@@ -122,7 +127,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn pkg_config(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = Command::new("pkg-config").args(arguments).output().map_err(|error| format!("pkg-config: {error}"))?;
     if !output.status.success() {
-        return Err(format!("DPDK is not installed: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+        return Err(format!("no DPDK: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
     }
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

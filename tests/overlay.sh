@@ -9,6 +9,8 @@
 #
 # - all that ninja makes is made, once: not again when nothing changed, and of a Rust
 #   source that changed nothing else is made but what follows from it;
+# - clippy has nothing to say of what is for trees only;
+# - the private structs are those of include/vdev_layout.h (tests/layout.c);
 # - archive and plugin show no symbols but the driver's own;
 # - dpdk-pmdinfo.py and libdpdk.pc name the driver, of an installation by DESTDIR;
 # - dpdk-testpmd, linked with static libraries and then with shared ones and EAL's folder
@@ -58,15 +60,19 @@ if [ "${1:-}" = --stage ]; then
 	testpmd=$!
 	exec 3>/run/commands
 	trap 'kill "$testpmd" 2>/dev/null || true' EXIT
-	# Until it is up, and then all of them.
-	if ping -q -c 1 -w 60 "$address" >"$folder/ping.log" &&
-		ping -q -c 200 -i 0.005 "$address" >"$folder/ping.log" && grep -q ' 0% packet loss' "$folder/ping.log" &&
+	tries=0
+	until ping -q -c 1 -W 1 "$address" >"$folder/ping.log"; do
+		tries=$((tries + 1))
+		kill -0 "$testpmd" && [ "$tries" -lt 60 ] || break
+	done
+	# Until so many are answered; the machine may be too busy for one or the other.
+	if ping -q -c 200 -i 0.005 -w 60 "$address" >"$folder/ping.log" &&
 		cp "/proc/$testpmd/maps" "$folder/$linked.maps" &&
 		printf 'show port summary all\nquit\n' >&3 && wait "$testpmd"; then
 		exit
 	fi
 	cat "$folder/$linked.log" "$folder/ping.log" >&2
-	fail "no port, or not all frames came back: $linked"
+	fail "no port, or too few frames came back: $linked"
 fi
 
 [ $# -ge 1 ] && [ $# -le 2 ] || fail "usage: overlay.sh <DPDK tree> [folder]"
@@ -130,6 +136,16 @@ make_all ninja-touched
 grep -q 'Generating.*vdev_netvsc' "$folder/ninja-touched.log" || fail "ninja does not see that a Rust source changed"
 ! grep 'Linking' "$folder/ninja-touched.log" >&2 || fail "ninja links anew what is the same"
 
+# What of the crate is for a tree only.
+headers=$build/meson-uninstalled
+logged clippy env PKG_CONFIG_PATH="$headers" nice cargo clippy --quiet --locked --lib --features in-tree \
+	--manifest-path "$project/Cargo.toml" --target-dir "$project/build/cargo" -- -D warnings
+
+# shellcheck disable=SC2046 # A list of flags.
+cc -Werror -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API -I"$project/include" -I"$project/tests/vf" \
+	$(PKG_CONFIG_PATH=$headers pkg-config --cflags libdpdk-uninstalled) \
+	-c "$project/tests/layout.c" -o "$folder/layout.o" || fail "include/vdev_layout.h is not what this tree has"
+
 own='vdev_netvsc_(init|probe|remove)|net_vdev_netvsc_pmd_info|this_pmd_name.*|__net_vdev_netvsc_.*_export'
 for file in librte_net_vdev_netvsc.a librte_net_vdev_netvsc.so; do
 	case $file in
@@ -155,7 +171,7 @@ for linked in static shared; do
 	static-0 | shared-[1-9]*) ;;
 	*) fail "testpmd does not have the driver where it is to be ($linked), see $folder/$linked.maps" ;;
 	esac
-	echo "DPDK $version, $linked libraries: $(sed -n 's/ received,.*/ echo requests answered/p' "$folder/ping.log")"
+	echo "DPDK $version, $linked libraries: of $(sed -n 's/ packets transmitted//; s/ received,.*/ came back/p' "$folder/ping.log")"
 done
 
 grep -q -- '-l:librte_net_vdev_netvsc\.a' "$folder/installed$prefix/lib/pkgconfig/libdpdk.pc" ||
