@@ -8,8 +8,7 @@ use std::process::Command;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include/vdev_netvsc.h");
 
-/// Makes the header anew, as text. `driver` is the only way in, and of it what applications may call; of the crate as a whole cbindgen would also take what
-/// it imports from DPDK.
+/// Makes the header anew, as text. Of the crate as a whole cbindgen would also take what it imports from DPDK.
 fn generate() -> String {
     let config = cbindgen::Config::from_file(format!("{ROOT}/cbindgen.toml")).unwrap();
     let builder = cbindgen::Builder::new().with_config(config).with_src(format!("{ROOT}/src/driver/out_of_tree.rs"));
