@@ -21,12 +21,17 @@ fail() {
 
 project=$(cd "$(dirname "$0")/.." && pwd)
 matrix=$project/build/matrix
-script=$project/tests/matrix.sh
 row='%-8s  %-8s  %-7s  %-12s %s\n'
+
+# Runs this script with other arguments in namespaces, of which nothing is left when it ends or its caller is killed.
+contained() {
+	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --mount-proc --fork --kill-child \
+		"$project/tests/matrix.sh" "$@"
+}
 
 # Runs a command in a root file system: <suite> <root> <rw or ro> <command>
 inside() {
-	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child "$script" --inside "$@"
+	contained --inside "$@"
 }
 
 # As the first process of the namespaces.
@@ -138,7 +143,7 @@ run_suite() {
 		name=$(basename "$file" .rs)
 		if wanted "$name"; then run="$run --test $name"; else left_out="$left_out $name"; fi
 	done
-	step root "$script" --root "$suite"
+	step root contained --root "$suite"
 	step build inside "$suite" "$root" ro "make with-tests"
 	step demo inside "$suite" "$root" ro "make demo"
 	step tests inside "$suite" "$root" ro "cargo test --locked --no-fail-fast $run"
@@ -191,7 +196,7 @@ flock 9
 status=0
 for suite; do
 	# A process of its own: in a condition, "set -e" would not hold.
-	"$script" --suite "$suite" "$part" || status=1
+	contained --suite "$suite" "$part" || status=1
 done
 
 echo
