@@ -42,6 +42,12 @@ check: with-tests ## Format, lints and every test (root)
 	tests/matrix.sh --part trixie
 	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs."
 
+.PHONY: guest
+guest: with-tests ## The default configuration, ours and the C driver's, in a QEMU guest (root)
+	@tools/packages.sh guest
+	tests/guest/image.sh $(BUILD)
+	cargo test --locked --test guest
+
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names
 	@tools/overlay.sh "$(DPDK)"

@@ -1,17 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Installs the Debian packages that are missing to build the driver and, with an argument, to test it ("check") or to make
-# a package of it ("deb"). Rust is among them where there is none, but not on Debian 12: the driver needs 1.85, which came
-# with 13.
+# Installs the Debian packages that are missing to build the driver and, with an argument, to test it ("check"), to test it
+# in a guest ("guest") or to make a package of it ("deb"). Rust is among them where there is none, but not on Debian 12:
+# the driver needs 1.85, which came with 13.
 set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
 deb="debhelper dpkg-dev"
 check="$deb binutils dpdk dpdk-dev g++ gcc iproute2 iputils-ping libsystemd-dev lintian lld mount python3-pyelftools
 	util-linux"
+guest="$check busybox-static cpio qemu-system-x86 strace"
 
 case ${1:-} in
 check) wanted="$build $check" ;;
+guest) wanted="$build $guest" ;;
 deb) wanted="$build $deb" ;;
 *) wanted=$build ;;
 esac

@@ -2,21 +2,50 @@
 //! The DPDK application on the stage.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::guest::{self, Driver, Machine};
 use super::{BUILD, PATIENCE, wait_for};
 
 /// A DPDK application with the driver and the stand-in VF loaded. It ends with this value.
 ///
 /// When its test fails, its log is shown.
 pub struct App {
-    child: Child,
-    stdin: Option<ChildStdin>,
+    process: Process,
+    stdin: Option<Box<dyn Write + Send>>,
     replies: Receiver<String>,
-    log: String,
+    log: Log,
+}
+
+enum Process {
+    /// In the namespaces of this thread.
+    Child(Child),
+    /// In the guest of this thread.
+    Guest { machine: Arc<Machine>, pid: u32, ended: Receiver<ExitStatus> },
+}
+
+impl Process {
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        match self {
+            Self::Child(child) => child.try_wait().unwrap(),
+            Self::Guest { ended, .. } => ended.try_recv().ok(),
+        }
+    }
+}
+
+enum Log {
+    /// The file that it writes.
+    File(String),
+    /// What has come out of the guest.
+    Port(Arc<Mutex<Vec<u8>>>),
 }
 
 impl App {
@@ -39,7 +68,10 @@ impl App {
     /// The command of [`App::start`], with arguments that come first and last.
     pub fn command_with_plugin(first: &[&str], last: &[&str]) -> Command {
         let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-        let last = [&["-d", &plugin], last].concat();
+        // The C driver is in the folder that EAL loads by itself, and would be first if it were named.
+        let ours = guest::here().is_none_or(|guest| guest.driver == Driver::Ours);
+        let plugin: &[&str] = if ours { &["-d", &plugin] } else { &[] };
+        let last = [plugin, last].concat();
         Self::command(&format!("{BUILD}/tests/app"), first, &last, true)
     }
 
@@ -69,6 +101,9 @@ impl App {
 
     /// Starts an application by a command with all its arguments.
     pub fn spawn(mut command: Command) -> Self {
+        if let Some(machine) = guest::here() {
+            return Self::spawn_in(machine, &command);
+        }
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let log = format!("/run/app-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
         command.env("SYSFS_PCI_DEVICES", super::PCI);
@@ -77,7 +112,40 @@ impl App {
         let (send, replies) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        Self { stdin: child.stdin.take(), child, replies, log }
+        let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as Box<dyn Write + Send>);
+        Self { stdin, process: Process::Child(child), replies, log: Log::File(log) }
+    }
+
+    fn spawn_in(machine: Arc<Machine>, command: &Command) -> Self {
+        let (number, port, mut log) = machine.app_ports();
+        let (send, replies) = channel();
+        let (send_pid, pid) = channel();
+        let (send_end, ended) = channel();
+        let lines = BufReader::new(port.try_clone().unwrap());
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                match line.split_once(' ') {
+                    Some(("pid", pid)) => _ = send_pid.send(pid.parse().unwrap()),
+                    Some(("ended", status)) => {
+                        _ = send_end.send(ExitStatus::from_raw(status.parse::<i32>().unwrap() << 8));
+                        return;
+                    }
+                    _ => _ = send.send(line),
+                }
+            }
+        });
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let more = Arc::clone(&text);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(size @ 1..) = log.read(&mut bytes) {
+                more.lock().unwrap().extend(&bytes[..size]);
+            }
+        });
+        machine.spawn(command, number);
+        let pid = pid.recv_timeout(PATIENCE).expect("the guest starts no application");
+        let process = Process::Guest { machine, pid, ended };
+        Self { process, stdin: Some(Box::new(port)), replies, log: Log::Port(text) }
     }
 
     /// Waits for a line that is just this.
@@ -178,7 +246,11 @@ impl App {
 
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        let bytes = match &self.log {
+            Log::File(path) => std::fs::read(path).unwrap_or_default(),
+            Log::Port(bytes) => bytes.lock().unwrap().clone(),
+        };
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Lines of its log that hold `text`.
@@ -236,43 +308,75 @@ impl App {
         count.unwrap().trim().parse().unwrap()
     }
 
-    /// Its process id.
+    /// Its process id, where it runs.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Child(child) => child.id(),
+            Process::Guest { pid, .. } => *pid,
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        match &self.process {
+            Process::Child(child) => kill(Pid::from_raw(child.id() as i32), signal).unwrap(),
+            Process::Guest { machine, pid, .. } => _ = machine.shell(&format!("kill -{} {pid}", signal as i32)),
+        }
+    }
+
+    /// Ends it at once, with whatever it holds.
+    pub fn kill(mut self) {
+        self.signal(Signal::SIGKILL);
+        wait_for("the killed application ends", || self.process.try_wait());
     }
 
     /// Has it clean up EAL, and returns how it ended.
-    pub fn cleanup(mut self) -> ExitStatus {
-        writeln!(self.stdin.as_mut().unwrap(), "cleanup").expect("the application ended");
-        let status = wait_for("the application ends after cleanup", || self.child.try_wait().unwrap());
-        if !status.success() {
-            self.show_log();
-        }
-        status
+    pub fn cleanup(self) -> ExitStatus {
+        self.cleanup_and_log().0
     }
 
     /// As [`App::cleanup`], with all that it has logged.
-    pub fn cleanup_and_log(self) -> (ExitStatus, String) {
-        let path = self.log.clone();
-        (self.cleanup(), std::fs::read_to_string(path).unwrap_or_default())
+    pub fn cleanup_and_log(mut self) -> (ExitStatus, String) {
+        writeln!(self.stdin.as_mut().unwrap(), "cleanup").expect("the application ended");
+        let status = wait_for("the application ends after cleanup", || self.process.try_wait());
+        if !status.success() {
+            self.show_log();
+        }
+        (status, self.log())
     }
 
     /// Has it end as it is, without cleanup, and returns how it ended.
     pub fn quit(mut self) -> ExitStatus {
-        self.stdin = None;
-        wait_for("the application ends", || self.child.try_wait().unwrap())
+        let stdin = self.stdin.take();
+        if let (Process::Guest { .. }, Some(mut port)) = (&self.process, stdin) {
+            // Its input has no end there.
+            writeln!(port, "quit").expect("the guest ended");
+        }
+        wait_for("the application ends", || self.process.try_wait())
     }
 
     fn show_log(&self) {
-        eprintln!("--- log of process {}\n{}---\n{}", self.child.id(), self.log(), super::ip("-d link"));
+        let links = match &self.process {
+            Process::Child(_) => super::ip("-d link"),
+            // A guest that has ended must not hide why.
+            Process::Guest { machine, .. } => {
+                machine.try_shell("ip -d link").map_or_else(|error| error, |(text, _)| text)
+            }
+        };
+        eprintln!("--- log of process {}\n{}---\n{links}", self.pid(), self.log());
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
         self.stdin = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.process {
+            Process::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Process::Guest { machine, pid, .. } => _ = machine.try_shell(&format!("kill -9 {pid} 2>/dev/null")),
+        }
         if std::thread::panicking() {
             self.show_log();
         }

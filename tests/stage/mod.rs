@@ -12,12 +12,15 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
 
 mod app;
+mod guest;
 mod mailbox;
 mod memory;
 mod wire;
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use app::App;
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use guest::{Driver, Guest};
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
@@ -51,6 +54,24 @@ pub const PLUGINS: &str = "/run/plugins";
 
 /// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a story plays that has the same text on both stages.
+///
+/// The far end of a netdevice's wire is called `<name>p`, also when the netdevice has got another name.
+pub trait Place {
+    /// Plugs a NetVSC NIC in.
+    fn netvsc_appears(&mut self, name: &str, mac: &str);
+    /// Pulls a NetVSC NIC out.
+    fn netvsc_goes(&mut self, name: &str);
+    /// Plugs a VF in, whose netdevice gets this name and is set up as netvsc does.
+    fn vf_appears(&mut self, name: &str, address: &str, mac: &str);
+    /// Pulls a VF out, as the host does that asks the guest first.
+    fn vf_goes(&mut self, name: &str, address: &str);
+    /// Gives a netdevice another name. One on a PCI function says at which address that is.
+    fn rename(&self, name: &str, new: &str, address: Option<&str>);
+    /// Arguments that the driver needs here beside the interface, with a comma before each.
+    fn arguments(&self) -> &'static str;
+}
 
 /// A private network and mount namespace with stand-ins for sysfs.
 pub struct Stage {
@@ -199,6 +220,36 @@ impl Stage {
     }
 }
 
+impl Place for Stage {
+    fn netvsc_appears(&mut self, name: &str, mac: &str) {
+        Self::netvsc_appears(self, name, mac);
+    }
+
+    fn netvsc_goes(&mut self, name: &str) {
+        self.link_goes(name);
+    }
+
+    fn vf_appears(&mut self, name: &str, address: &str, mac: &str) {
+        Self::vf_appears(self, name, address, mac);
+    }
+
+    fn vf_goes(&mut self, name: &str, address: &str) {
+        Self::vf_goes(self, name, address);
+    }
+
+    fn rename(&self, name: &str, new: &str, address: Option<&str>) {
+        match address {
+            Some(address) => self.rename_vf(name, new, address),
+            None => Self::rename(self, name, new),
+        }
+    }
+
+    /// The kernel may lack what the default fallback needs.
+    fn arguments(&self) -> &'static str {
+        ",fallback=af_packet"
+    }
+}
+
 /// The build folder, as it is called off stage.
 pub fn build() -> String {
     std::env::var("VDEV_NETVSC_BUILD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/build").into())
@@ -247,6 +298,9 @@ pub fn ip(arguments: &str) -> String {
 
 /// Runs a command on the stage and returns what it prints; a failure fails the test.
 pub fn run(program: &str, arguments: &[&str]) -> String {
+    if let Some(machine) = guest::here() {
+        return machine.run(program, arguments);
+    }
     let output = Command::new(program).args(arguments).output().expect(program);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

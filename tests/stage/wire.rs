@@ -10,8 +10,11 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::guest::{self, Tap};
 
 /// EtherType for experiments (IEEE 802, local experimental 1).
 const ETHERTYPE: u16 = 0x88b5;
@@ -20,13 +23,32 @@ const HEADER_BYTES: usize = 14;
 
 /// One end of a wire.
 pub struct Wire {
-    socket: OwnedFd,
+    end: End,
     name: String,
+}
+
+enum End {
+    /// A packet socket on a netdevice.
+    Netdevice(OwnedFd),
+    /// The wire of a guest's NIC.
+    Guest(Arc<Tap>, Receiver<Vec<u8>>),
 }
 
 impl Wire {
     /// Takes hold of the netdevice `name`.
     pub fn at(name: &str) -> Self {
+        let end = match guest::here() {
+            Some(machine) => {
+                let tap = machine.wire(name);
+                let frames = tap.listen();
+                End::Guest(tap, frames)
+            }
+            None => End::Netdevice(Self::open(name)),
+        };
+        Self { end, name: name.to_owned() }
+    }
+
+    fn open(name: &str) -> OwnedFd {
         let protocol = ETHERTYPE.to_be();
         let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: takes any numbers.
@@ -43,7 +65,7 @@ impl Wire {
         // SAFETY: a filled address and its size.
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
         assert_eq!(bound, 0, "bind to {name}: {}", io::Error::last_os_error());
-        Self { socket, name: name.to_owned() }
+        socket
     }
 
     /// Sends a frame with this number to `mac`.
@@ -59,22 +81,37 @@ impl Wire {
         frame.extend(ETHERTYPE.to_be_bytes());
         frame.extend(number.to_be_bytes());
         frame.resize(64, 0);
-        // SAFETY: a buffer and its size.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        sent == 64
+        match &self.end {
+            End::Guest(tap, _) => tap.send(&frame),
+            End::Netdevice(socket) => {
+                // SAFETY: a buffer and its size.
+                let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+                sent == 64
+            }
+        }
     }
 
     /// Returns the number of a frame that came back, if one is there.
     pub fn receive(&self) -> Option<u32> {
-        let mut frame = [0u8; 2048];
         loop {
-            // SAFETY: a buffer and its size.
-            let length = unsafe { libc::recv(self.socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
-            let length = usize::try_from(length).ok()?;
-            if length >= HEADER_BYTES + 4 && frame[..6] == SOURCE {
+            let frame = self.next()?;
+            // The guest's own frames come by its wire as well.
+            if frame.len() >= HEADER_BYTES + 4 && frame[..6] == SOURCE && frame[12..14] == ETHERTYPE.to_be_bytes() {
                 return Some(u32::from_be_bytes([frame[14], frame[15], frame[16], frame[17]]));
             }
         }
+    }
+
+    fn next(&self) -> Option<Vec<u8>> {
+        let socket = match &self.end {
+            End::Guest(_, frames) => return frames.try_recv().ok(),
+            End::Netdevice(socket) => socket,
+        };
+        let mut frame = vec![0u8; 2048];
+        // SAFETY: a buffer and its size.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
+        frame.truncate(usize::try_from(length).ok()?);
+        Some(frame)
     }
 }
 
