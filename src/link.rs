@@ -188,6 +188,8 @@ pub struct Link {
     pub master: Option<IfIndex>,
     /// The device it sits on.
     pub parent: Parent,
+    /// Whether somebody has set it up (`IFF_UP`).
+    pub up: bool,
 }
 
 impl Link {

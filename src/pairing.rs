@@ -194,7 +194,16 @@ mod tests {
 
     fn link(raw: u32, mac: MacAddr, parent: Parent) -> Link {
         let name = IfName::new(format!("if{raw}").as_bytes()).unwrap();
-        Link { index: index(raw), name, ethernet: true, mac: Some(mac), permanent_mac: None, master: None, parent }
+        Link {
+            index: index(raw),
+            name,
+            ethernet: true,
+            mac: Some(mac),
+            permanent_mac: None,
+            master: None,
+            parent,
+            up: true,
+        }
     }
 
     fn netvsc(raw: u32, mac: MacAddr) -> Link {

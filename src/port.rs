@@ -32,6 +32,12 @@ use crate::pairing::Side;
 /// failsafe never lets go of an address that it cannot attach.
 const REPOST_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a VF's link may be down before its address is posted all the same.
+///
+/// The kernel's netvsc sets a VF up a tenth of a second after it came, as udev may rename it before, and later when it
+/// is busy. Failsafe sends by a VF as soon as it has it, and what is sent by a link that is down is lost.
+const UP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long an address may lie in the mailbox, or a VF lack its ibverbs device, before that is worth a line.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
@@ -125,6 +131,8 @@ pub struct VfLink {
     pub mac: Option<MacAddr>,
     /// Whether its PMD opens an ibverbs device, which comes after the netdevice.
     pub needs_verbs: bool,
+    /// Whether its link was up when the kernel last spoke of it.
+    pub up: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,9 +295,12 @@ impl Port {
     /// Takes what the kernel says of its VF.
     pub fn set_vf(&mut self, found: Option<VfLink>, now: Instant) {
         let same = |known: &VfLink, found: &VfLink| known.index == found.index && known.address == found.address;
-        match (&self.vf, &found) {
+        match (&mut self.vf, &found) {
             (None, None) => return,
-            (Some((known, _)), Some(found)) if same(known, found) => return,
+            (Some((known, _)), Some(found)) if same(known, found) => {
+                known.up = found.up;
+                return;
+            }
             _ => {}
         }
         if let Some((gone, _)) = self.vf.take() {
@@ -364,6 +375,8 @@ impl Port {
                 }
                 Delivery::Waiting { since, told: told || late }
             }
+            // The event of its coming up is heard, and a tick sees to one that stays down.
+            Delivery::Waiting { since, .. } if !vf.up && now.duration_since(since) < UP_PATIENCE => delivery,
             // An owned port there is that of a VF which was removed and not yet let go, or somebody else's.
             Delivery::Waiting { .. } if occupant == Occupant::Owned => delivery,
             Delivery::Waiting { .. } => self.post(vf, now).unwrap_or(delivery),
@@ -405,6 +418,7 @@ mod tests {
             permanent_mac: None,
             master: None,
             parent: Parent::NetVsc,
+            up: true,
         };
         let options = Options { fallback, hotplug_poll_ms: 100 };
         Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
@@ -417,6 +431,7 @@ mod tests {
             address: format!("0000:{bus:02x}:00.0").parse().unwrap(),
             mac: None,
             needs_verbs: false,
+            up: true,
         }
     }
 
@@ -471,6 +486,22 @@ mod tests {
         let packet = port(Fallback::AfPacket);
         let want = format!("hotplug_poll=100,fd({}),dev(net_af_packet_vsc0,iface=eth1)", packet.mailbox.descriptor());
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
+    }
+
+    #[test]
+    fn a_vf_that_is_down_is_posted_once_it_is_up_or_has_stayed_down() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        let down = VfLink { up: false, ..vf(1) };
+        port.set_vf(Some(down), now);
+        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE / 2);
+        assert_eq!(take(&port), "");
+        port.set_vf(Some(vf(1)), now);
+        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE / 2);
+        assert_eq!(take(&port), "0000:01:00.0\n");
+        port.set_vf(None, now);
+        port.set_vf(Some(down), now);
+        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE);
+        assert_eq!(take(&port), "0000:01:00.0\n", "nobody sets it up");
     }
 
     #[test]

@@ -12,8 +12,8 @@
 use std::str;
 
 use libc::{
-    AF_UNSPEC, ARPHRD_ETHER, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME,
-    IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWLINK,
+    AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PARENT_DEV_BUS_NAME,
+    IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWLINK,
 };
 
 use super::message::{Malformed, Message, Messages, attributes};
@@ -38,19 +38,22 @@ pub fn link_events(datagram: &[u8]) -> impl Iterator<Item = Result<LinkEvent, Ma
 /// Decodes a message; `None` when it says nothing about a link.
 pub fn link_event(message: &Message<'_>) -> Option<LinkEvent> {
     // struct ifinfomsg: family u8, padding u8, type u16, index i32, flags u32, change u32.
-    let (&[family, _, t0, t1, i0, i1, i2, i3, ..], rest) = message.payload.split_first_chunk::<16>()?;
+    let (&[family, _, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..], rest) = message.payload.split_first_chunk::<16>()?;
     if i32::from(family) != AF_UNSPEC {
         return None;
     }
     let index = IfIndex::new(u32::from_ne_bytes([i0, i1, i2, i3]))?;
     match message.kind {
-        RTM_NEWLINK => link(index, u16::from_ne_bytes([t0, t1]), rest).map(LinkEvent::Changed),
+        RTM_NEWLINK => {
+            let up = u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP as u32 != 0;
+            link(index, u16::from_ne_bytes([t0, t1]), up, rest).map(LinkEvent::Changed)
+        }
         RTM_DELLINK => Some(LinkEvent::Gone(index)),
         _ => None,
     }
 }
 
-fn link(index: IfIndex, hardware: u16, bytes: &[u8]) -> Option<Link> {
+fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {
     let (mut name, mut mac, mut permanent_mac, mut master) = (None, None, None, None);
     let (mut bus, mut device) = (None, None);
     for (kind, value) in attributes(bytes) {
@@ -65,7 +68,7 @@ fn link(index: IfIndex, hardware: u16, bytes: &[u8]) -> Option<Link> {
         }
     }
     let ethernet = hardware == ARPHRD_ETHER;
-    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, parent: parent(bus, device) })
+    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, parent: parent(bus, device), up })
 }
 
 /// What the kernel says of the parent device, both parts since Linux 5.14.
@@ -130,6 +133,7 @@ mod tests {
             permanent_mac: None,
             master: None,
             parent: Parent::Unknown,
+            up: false,
         }
     }
 
@@ -151,7 +155,7 @@ mod tests {
         let v1 = plain(2, "v1", [2, 0, 0, 0, 0, 2]);
         let br0 = plain(4, "br0", [2, 0, 0, 0, 0, 3]);
         let mv0 = plain(5, "mv0", [2, 0, 0, 0, 0, 4]);
-        let mut eth0 = Link { parent: Parent::Other, ..plain(4, "eth0", [2, 0xfc, 0, 0, 0, 1]) };
+        let mut eth0 = Link { parent: Parent::Other, up: true, ..plain(4, "eth0", [2, 0xfc, 0, 0, 0, 1]) };
         eth0.permanent_mac = eth0.mac;
         let port = Link { master: Some(br0.index), ..v0.clone() };
         for (capture, text, want) in [
@@ -276,7 +280,9 @@ mod tests {
         attributes.extend(link.permanent_mac.as_ref().map(|mac| (IFLA_PERM_ADDRESS, mac.0.as_slice())));
         attributes.extend(device.as_ref().map(|device| (IFLA_PARENT_DEV_NAME, device.as_bytes())));
         attributes.extend(bus.map(|bus| (IFLA_PARENT_DEV_BUS_NAME, bus.as_bytes())));
-        build(RTM_NEWLINK, 0, 0, &ifinfomsg(AF_UNSPEC, hardware, link.index.get()), &attributes)
+        let mut header = ifinfomsg(AF_UNSPEC, hardware, link.index.get());
+        header[8..12].copy_from_slice(&(if link.up { IFF_UP as u32 } else { 0 }).to_ne_bytes());
+        build(RTM_NEWLINK, 0, 0, &header, &attributes)
     }
 
     prop_compose! {
@@ -293,10 +299,11 @@ mod tests {
                     Parent::Pci(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}").parse().unwrap())
                 }),
             ],
+            up: bool,
         ) -> Link {
             Link {
                 index: ifindex(index), name, ethernet, mac: mac.map(MacAddr), permanent_mac: permanent_mac.map(MacAddr),
-                master: master.and_then(IfIndex::new), parent,
+                master: master.and_then(IfIndex::new), parent, up,
             }
         }
     }

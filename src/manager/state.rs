@@ -281,7 +281,7 @@ impl State {
         let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
         let link = found.and_then(|vf| self.links.table().get(vf.index));
         let vf = found.zip(link).map(|(vf, link)| match port.vf() {
-            Some(known) if known.index == vf.index && known.address == vf.address => *known,
+            Some(known) if known.index == vf.index && known.address == vf.address => VfLink { up: link.up, ..*known },
             _ => {
                 let driver = Sysfs::default().kernel_driver(vf.address);
                 let driver = driver.as_deref().unwrap_or_default();
@@ -291,6 +291,7 @@ impl State {
                     address: vf.address,
                     mac: link.mac.filter(|_| driver == SHARED_FUNCTION_DRIVER),
                     needs_verbs: VERBS_DRIVERS.contains(&driver),
+                    up: link.up,
                 }
             }
         });
