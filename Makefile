@@ -39,6 +39,9 @@ check: with-tests ## Format, lints and every test (root)
 	tests/deb.sh
 	$(MAKE) --no-print-directory demo
 	cargo test --locked
+	@tools/packages.sh guest
+	tests/guest/image.sh $(BUILD)
+	cargo test --quiet --locked --test guest
 	tests/matrix.sh --part trixie
 	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs."
 
@@ -46,7 +49,8 @@ check: with-tests ## Format, lints and every test (root)
 guest: with-tests ## The default configuration, ours and the C driver's, in a QEMU guest (root)
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
-	cargo test --locked --test guest
+	tests/guest/image.sh $(BUILD) bullseye
+	cargo test --quiet --locked --test guest -- all
 
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names

@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# usage: image.sh <build folder>
+# usage: image.sh <build folder> [release]
 #
 # Makes <build folder>/guest/vmlinuz and image.cpio, what a guest of the tests
 # boots: Debian's kernel, busybox, the DPDK that is installed, and what was
-# built. The kernel's package is downloaded once and only unpacked.
+# built. The kernel's package is downloaded once and only unpacked. With the
+# name of another release of Debian its kernel is taken, and the folder is
+# <build folder>/guest-<release>; of the machine's own apt nothing changes.
 set -eu
 
 fail() {
@@ -13,10 +15,11 @@ fail() {
 	exit 1
 }
 
-[ $# = 1 ] || fail "usage: image.sh <build folder>"
+[ $# = 1 ] || [ $# = 2 ] || fail "usage: image.sh <build folder> [release]"
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd) || fail "$1 is missing: run make with-tests first"
-guest=$build/guest
+release=${2:-}
+guest=$build/guest${release:+-$release}
 mkdir -p "$guest"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "the guest's NICs exist on amd64 only"
 
@@ -24,6 +27,28 @@ mkdir -p "$guest"
 programs="dpdk-testpmd ip strace tc"
 plugins="bus_pci bus_vdev mempool_ring net_af_packet net_failsafe net_tap net_vdev_netvsc"
 modules="virtio_pci virtio_console virtio_net vmxnet3 tun sch_multiq sch_ingress cls_flower act_mirred act_skbedit act_gact"
+
+# For another release, the archives that this machine uses, under the other name.
+apt_of_release() {
+	[ -n "$release" ] || return 0
+	# shellcheck disable=SC1091 # It is on every Debian.
+	here_is=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+	# shellcheck disable=SC2016 # The format is apt's.
+	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE)' 'Created-By: Packages' | sort -u |
+		sed -n "s|^Debian \(.*\) $here_is\(.*\)|deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \1 $release\2 main|p" \
+			>"$work/sources.list"
+	[ -s "$work/sources.list" ] || return 1
+	cat >"$work/apt.conf" <<-EOF
+		Dir::Etc::sourcelist "$work/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::State::lists "$work/lists";
+		Dir::Cache "$work/cache";
+		Acquire::Check-Valid-Until "false";
+	EOF
+	export APT_CONFIG="$work/apt.conf"
+	apt-get -qq -o APT::Sandbox::User=root update >&2
+}
 
 # The package that the name without a version stands for today.
 kernel_package() {
@@ -41,8 +66,14 @@ work=$(mktemp -d "$guest/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# Indexes may be missing, or name a version that is no longer there.
-download || { apt-get -qq update >&2 && download; } || fail "cannot download the kernel, linux-image-cloud-amd64"
+if [ -n "$release" ] && [ -e "$guest/image.cpio" ]; then
+	# An old release's kernel does not change any more.
+	package=$(cd "$guest" && echo linux-image-*)
+else
+	apt_of_release || { apt-get -qq update >&2 && apt_of_release; } || fail "cannot fetch the index of $release"
+	# Indexes may be missing, or name a version that is no longer there.
+	download || { apt-get -qq update >&2 && download; } || fail "cannot download the kernel, linux-image-cloud-amd64"
+fi
 if [ ! -d "$guest/$package" ]; then
 	dpkg-deb -x "$work/$package"_*.deb "$work/$package"
 	for version in "$work/$package/lib/modules/"*; do
@@ -81,8 +112,8 @@ copy() {
 libdir=$(pkg-config --variable=libdir libdpdk)
 abi=$(readlink -f "$libdir/librte_eal.so")
 pmds=$libdir/dpdk/pmds-${abi##*.so.}
-# pthread_cancel loads libgcc_s; libstdbuf has programs that write to a file write whole lines.
-files="/bin/busybox /usr/libexec/coreutils/libstdbuf.so $(ldconfig -p | sed -n 's/.*libgcc_s.so.1 (.*x86-64.*=> //p')"
+# pthread_cancel loads libgcc_s.
+files="/bin/busybox $(ldconfig -p | sed -n 's/.*libgcc_s.so.1 (.*x86-64.*=> //p')"
 for program in $programs; do
 	files="$files $(command -v "$program")" || fail "$program is missing"
 done

@@ -67,12 +67,7 @@ impl App {
 
     /// The command of [`App::start`], with arguments that come first and last.
     pub fn command_with_plugin(first: &[&str], last: &[&str]) -> Command {
-        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
-        // The C driver is in the folder that EAL loads by itself, and would be first if it were named.
-        let ours = guest::here().is_none_or(|guest| guest.driver == Driver::Ours);
-        let plugin: &[&str] = if ours { &["-d", &plugin] } else { &[] };
-        let last = [plugin, last].concat();
-        Self::command(&format!("{BUILD}/tests/app"), first, &last, true)
+        Self::with_plugin(&format!("{BUILD}/tests/app"), "0@0", first, last)
     }
 
     /// Starts an application by a command, and waits until EAL is up.
@@ -84,14 +79,30 @@ impl App {
 
     /// Starts `program` with EAL arguments that fit the stage; `private` gives it memory that no other process shares.
     pub fn launch(program: &str, arguments: &[&str], private: bool) -> Self {
-        Self::spawn(Self::command(program, &[], arguments, private))
+        Self::spawn(Self::command(program, "0@0", &[], arguments, private))
     }
 
-    fn command(program: &str, first: &[&str], arguments: &[&str], private: bool) -> Command {
+    /// Starts `dpdk-testpmd`, as it is distributed, with the driver's plugin; it sends back what it receives.
+    pub fn testpmd(arguments: &[&str]) -> Self {
+        // It wants a second thread for packets.
+        let mut command = Self::with_plugin("dpdk-testpmd", "0@0,1@0", &[], arguments);
+        command.args(["--", "--forward-mode=macswap", "--total-num-mbufs=4096"]);
+        Self::spawn(command)
+    }
+
+    fn with_plugin(program: &str, cores: &str, first: &[&str], last: &[&str]) -> Command {
+        let plugin = format!("{BUILD}/librte_net_vdev_netvsc.so");
+        // The C driver is in the folder that EAL loads by itself, and would be first if it were named.
+        let ours = guest::here().is_none_or(|guest| guest.driver == Driver::Ours);
+        let plugin: &[&str] = if ours { &["-d", &plugin] } else { &[] };
+        Self::command(program, cores, first, &[plugin, last].concat(), true)
+    }
+
+    fn command(program: &str, cores: &str, first: &[&str], arguments: &[&str], private: bool) -> Command {
         let vf = format!("{BUILD}/tests/librte_net_test_vf.so");
         let mut command = Command::new(program);
         command.args(first);
-        command.args(["--lcores", "0@0", "--no-telemetry", "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
+        command.args(["--lcores", cores, "--no-telemetry", "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
         if private {
             command.args(["--no-huge", "-m", "128", "--no-shconf"]);
         }
@@ -356,6 +367,10 @@ impl App {
     }
 
     fn show_log(&self) {
+        // That the C driver fails is no news.
+        if guest::here().is_some_and(|guest| guest.driver == Driver::C) {
+            return;
+        }
         let links = match &self.process {
             Process::Child(_) => super::ip("-d link"),
             // A guest that has ended must not hide why.

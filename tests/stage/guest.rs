@@ -32,7 +32,7 @@ const APPS: u32 = 6;
 /// Root ports, behind which NICs are plugged: the one at bus 1 takes what is at 0000:01:00.0.
 const PCI_PORTS: u32 = 6;
 
-/// The root port of a NetVSC NIC is the last but for those in use; a VF's is told by its address.
+/// NetVSC NICs go behind this root port and those after it, VFs where their addresses say.
 const FIRST_NETVSC_BUS: u32 = 4;
 
 thread_local! {
@@ -56,8 +56,14 @@ pub enum Driver {
 /// A guest as a story sees it.
 pub struct Guest {
     machine: Arc<Machine>,
-    /// The NICs that are plugged in: the name at first, and the bus.
-    nics: BTreeMap<String, u32>,
+    /// The NICs that are plugged in, by the names that their netdevices have now.
+    nics: BTreeMap<String, Nic>,
+}
+
+struct Nic {
+    /// What QEMU knows it by: the first name of its netdevice.
+    id: String,
+    bus: u32,
 }
 
 /// What a running QEMU is steered by.
@@ -208,11 +214,12 @@ impl Drop for Machine {
 impl Guest {
     /// Boots a guest for this thread, whose applications load this driver.
     pub fn boot(driver: Driver) -> Self {
-        Self::boot_with(driver, "", &[])
+        Self::boot_with(driver, "guest", "", &[])
     }
 
-    /// As [`Guest::boot`], with more words for the kernel's command line and more arguments for QEMU.
-    pub fn boot_with(driver: Driver, kernel: &str, qemu: &[&str]) -> Self {
+    /// As [`Guest::boot`], from another folder of `tests/guest/image.sh`, with more words for the kernel's command line
+    /// and more arguments for QEMU.
+    pub fn boot_with(driver: Driver, folder: &str, kernel: &str, qemu: &[&str]) -> Self {
         // Only the mounts: a thread with a network of its own would do no harm, and no good.
         unshare(CloneFlags::CLONE_NEWNS).expect("unshare needs root");
         let none: Option<&str> = None;
@@ -226,7 +233,7 @@ impl Guest {
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         // DPDK asks for more than the default CPU has.
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "512"]);
-        let image = |file: &str| format!("{}/guest/{file}", build());
+        let image = |file: &str| format!("{}/{folder}/{file}", build());
         command.args(["-kernel", &image("vmlinuz"), "-initrd", &image("image.cpio")]);
         // The kernel's own IPv6 frames would disturb what the C driver takes for an address of the interface.
         let words = format!("console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1 {kernel}");
@@ -292,6 +299,11 @@ impl Guest {
         Self { machine, nics: BTreeMap::new() }
     }
 
+    /// The process of its QEMU.
+    pub fn pid(&self) -> u32 {
+        self.machine.qemu.lock().unwrap().id()
+    }
+
     /// Runs a shell command in the guest, and returns what it printed; a failure fails the test.
     pub fn shell(&self, command: &str) -> String {
         let (text, status) = self.machine.shell(command);
@@ -299,42 +311,51 @@ impl Guest {
         text
     }
 
-    /// Plugs a NIC in behind a root port, and waits for its netdevice.
+    /// Plugs a NIC in behind a root port, and has its netdevice named and set up.
     fn plug(&mut self, name: &str, model: &str, bus: u32, mac: &str) {
+        // As udev's rules do: the kernel's own name first, then the one it is to have; then netvsc sets a VF up.
+        let found = self.plug_in(name, model, bus, mac, "");
+        self.shell(&format!("busybox ip link set {found} name {name} && busybox ip link set {name} up"));
+    }
+
+    /// Plugs a NIC in with more properties, `, "name": value` each, and waits for its netdevice, whose name it returns.
+    pub(super) fn plug_in(&mut self, name: &str, model: &str, bus: u32, mac: &str, more: &str) -> String {
         let tap = Tap::new(name);
         let end = |side: &str| format!(r#""{side}": {{"type": "unix", "path": "{FOLDER}/{name}.{side}"}}"#);
         let wire = format!(r#""type": "dgram", "id": "wire-{name}", {}, {}"#, end("local"), end("remote"));
         self.machine.qmp("netdev_add", &wire);
         let nic = format!(r#""driver": "{model}", "id": "{name}", "bus": "bus{bus}", "mac": "{mac}", "romfile": """#);
-        self.machine.qmp("device_add", &format!(r#"{nic}, "netdev": "wire-{name}""#));
+        self.machine.qmp("device_add", &format!(r#"{nic}, "netdev": "wire-{name}"{more}"#));
         self.machine.wires.lock().unwrap().insert(name.to_owned(), tap);
-        self.nics.insert(name.to_owned(), bus);
-        // As udev's rules do: the kernel's own name first, then the one it is to have; then netvsc sets a VF up.
+        self.nics.insert(name.to_owned(), Nic { id: name.to_owned(), bus });
         let found = format!("/sys/bus/pci/devices/0000:{bus:02x}:00.0");
-        self.shell(&format!(
+        let netdevice = self.shell(&format!(
             "n=0; until set -- {found}/net/* {found}/virtio*/net/*; [ -e $1 ] || shift; [ -e \"$1\" ] || [ $n = 2000 ]; \
-             do n=$((n+1)); usleep 5000; done; ip link set ${{1##*/}} name {name} && ip link set {name} up"
+             do n=$((n+1)); usleep 5000; done; echo ${{1##*/}}"
         ));
+        netdevice.trim_end().to_owned()
+    }
+
+    /// A root port with nothing behind it that no VF's address names.
+    pub(super) fn free_bus(&self) -> u32 {
+        let free = (FIRST_NETVSC_BUS..=PCI_PORTS).find(|bus| !self.nics.values().any(|nic| nic.bus == *bus));
+        free.expect("a free root port")
     }
 
     /// Pulls a NIC out, and waits until the guest has let it go.
-    fn unplug(&mut self, name: &str) {
-        self.machine.qmp("device_del", &format!(r#""id": "{name}""#));
-        self.unplugged(name);
-    }
-
-    fn unplugged(&mut self, name: &str) {
-        let device = format!(r#""device": "{name}""#);
+    pub(super) fn unplug(&mut self, name: &str) {
+        let Nic { id, .. } = self.nics.remove(name).expect(name);
+        self.machine.qmp("device_del", &format!(r#""id": "{id}""#));
+        let device = format!(r#""device": "{id}""#);
         self.machine.qmp_next(|message| message.contains(r#""event": "DEVICE_DELETED""#) && message.contains(&device));
-        self.machine.qmp("netdev_del", &format!(r#""id": "wire-{name}""#));
-        self.nics.remove(name);
+        self.machine.qmp("netdev_del", &format!(r#""id": "wire-{id}""#));
     }
 }
 
 impl Place for Guest {
     fn netvsc_appears(&mut self, name: &str, mac: &str) {
-        let free = (FIRST_NETVSC_BUS..=PCI_PORTS).find(|bus| !self.nics.values().any(|used| used == bus));
-        self.plug(name, "virtio-net-pci", free.expect("a free root port"), mac);
+        let bus = self.free_bus();
+        self.plug(name, "virtio-net-pci", bus, mac);
     }
 
     fn netvsc_goes(&mut self, name: &str) {
@@ -342,15 +363,22 @@ impl Place for Guest {
     }
 
     fn vf_appears(&mut self, name: &str, address: &str, mac: &str) {
-        let bus = address.split(':').nth(1).and_then(|bus| u32::from_str_radix(bus, 16).ok()).expect(address);
-        self.plug(name, "vmxnet3", bus, mac);
+        self.plug(name, "vmxnet3", bus_of(address), mac);
     }
 
     fn vf_goes(&mut self, name: &str, _: &str) {
         self.unplug(name);
     }
 
-    fn rename(&self, name: &str, new: &str, _: Option<&str>) {
+    /// The guest's kernel drops the function as it does one that no longer answers; QEMU pulls it out after that.
+    fn vf_vanishes(&mut self, name: &str, address: &str) {
+        self.shell(&format!("echo 1 >/sys/bus/pci/devices/{address}/remove"));
+        self.unplug(name);
+    }
+
+    fn rename(&mut self, name: &str, new: &str, _: Option<&str>) {
+        let nic = self.nics.remove(name).expect(name);
+        self.nics.insert(new.to_owned(), nic);
         self.shell(&format!("ip link set {name} down && ip link set {name} name {new} && ip link set {new} up"));
     }
 
@@ -361,11 +389,16 @@ impl Place for Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.machine.driver == Driver::Ours {
             eprintln!("--- console of the guest\n{}---", console());
         }
         HERE.set(None);
     }
+}
+
+/// The root port that has a device at this address.
+pub(super) fn bus_of(address: &str) -> u32 {
+    address.split(':').nth(1).and_then(|bus| u32::from_str_radix(bus, 16).ok()).expect(address)
 }
 
 /// What the guest's kernel has said.

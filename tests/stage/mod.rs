@@ -6,6 +6,9 @@
 //! by which sysfs tells that a netdevice sits on a NetVSC or PCI device, and the VF's PMD (`tests/vf`), which drives a
 //! netdevice as mlx5 does.
 //!
+//! The second stage is a guest in QEMU ([`Guest`]); `docs/stages.md` has both side by side. A story that plays on either
+//! asks for what [`Place`] has.
+//!
 //! Namespaces belong to the thread that made the stage, and so to one test. When thread and application end, the kernel
 //! takes everything away: netdevices, mounts, files. Needs root.
 #![allow(dead_code, reason = "each test uses a part of it")]
@@ -67,8 +70,10 @@ pub trait Place {
     fn vf_appears(&mut self, name: &str, address: &str, mac: &str);
     /// Pulls a VF out, as the host does that asks the guest first.
     fn vf_goes(&mut self, name: &str, address: &str);
+    /// Takes a VF away without asking: it is gone before anybody is told.
+    fn vf_vanishes(&mut self, name: &str, address: &str);
     /// Gives a netdevice another name. One on a PCI function says at which address that is.
-    fn rename(&self, name: &str, new: &str, address: Option<&str>);
+    fn rename(&mut self, name: &str, new: &str, address: Option<&str>);
     /// Arguments that the driver needs here beside the interface, with a comma before each.
     fn arguments(&self) -> &'static str;
 }
@@ -237,7 +242,12 @@ impl Place for Stage {
         Self::vf_goes(self, name, address);
     }
 
-    fn rename(&self, name: &str, new: &str, address: Option<&str>) {
+    fn vf_vanishes(&mut self, name: &str, address: &str) {
+        fs::remove_dir_all(format!("{PCI}/{address}")).unwrap();
+        self.link_goes(name);
+    }
+
+    fn rename(&mut self, name: &str, new: &str, address: Option<&str>) {
         match address {
             Some(address) => self.rename_vf(name, new, address),
             None => Self::rename(self, name, new),

@@ -4,13 +4,14 @@
 // UNSAFETY: packet sockets, whose addresses nix cannot make.
 #![expect(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -161,40 +162,66 @@ pub fn expect_answer(name: &str, mac: &str) {
     });
 }
 
-/// Frames that a thread of its own sends into a wire without a pause, and those that come back on it.
+/// Frames that a thread of its own sends into a wire without a pause, and those that come back on it and on others.
 pub struct Traffic {
-    end: Arc<AtomicBool>,
-    sent: Arc<AtomicU32>,
-    thread: JoinHandle<BTreeSet<u32>>,
+    flow: Arc<Flow>,
+    /// Until it is ended.
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Flow {
+    end: AtomicBool,
+    sent: AtomicU32,
+    back: Mutex<Back>,
+}
+
+#[derive(Default)]
+struct Back {
+    wires: Vec<Wire>,
+    numbers: BTreeSet<u32>,
+    /// When a frame came back last, by each wire.
+    last: BTreeMap<String, Instant>,
+}
+
+impl Back {
+    fn collect(&mut self) {
+        for wire in &self.wires {
+            while let Some(number) = wire.receive() {
+                self.numbers.insert(number);
+                self.last.insert(wire.name.clone(), Instant::now());
+            }
+        }
+    }
 }
 
 impl Traffic {
     /// Begins to send into the wire `name`.
     pub fn into(name: &str, mac: &str) -> Self {
         let (wire, mac) = (Wire::at(name), parse_mac(mac));
-        let (end, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (ended, count) = (Arc::clone(&end), Arc::clone(&sent));
+        // A guest without KVM is slow.
+        let gap = Duration::from_micros(if guest::here().is_some() { 2000 } else { 500 });
+        let traffic = Arc::<Flow>::default();
+        traffic.back.lock().unwrap().wires.push(Wire::at(name));
+        let flow = Arc::clone(&traffic);
         let thread = std::thread::spawn(move || {
-            let mut back = BTreeSet::new();
-            while !ended.load(Ordering::Relaxed) {
-                wire.send(mac, count.fetch_add(1, Ordering::Relaxed));
-                back.extend(std::iter::from_fn(|| wire.receive()));
-                std::thread::sleep(Duration::from_micros(500));
+            while !flow.end.load(Ordering::Relaxed) {
+                wire.send(mac, flow.sent.fetch_add(1, Ordering::Relaxed));
+                flow.back.lock().unwrap().collect();
+                std::thread::sleep(gap);
             }
-            let last = count.load(Ordering::Relaxed) - 1;
-            let deadline = Instant::now() + Duration::from_secs(1);
-            while !back.contains(&last) && Instant::now() < deadline {
-                back.extend(std::iter::from_fn(|| wire.receive()));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            back
         });
-        Self { end, sent, thread }
+        Self { flow: traffic, thread: Some(thread) }
+    }
+
+    /// Counts what comes back by this wire as well.
+    pub fn also_from(&self, name: &str) {
+        self.flow.back.lock().unwrap().wires.push(Wire::at(name));
     }
 
     /// How many frames were sent: the number of the next.
     pub fn sent(&self) -> u32 {
-        self.sent.load(Ordering::Relaxed)
+        self.flow.sent.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more were sent.
@@ -203,11 +230,45 @@ impl Traffic {
         super::wait_for("frames are sent", || (self.sent() >= until).then_some(()));
     }
 
+    /// Waits until a frame has come back by this wire after `since`, and returns how long after.
+    pub fn expect_back_by(&self, name: &str, since: Instant) -> Duration {
+        super::wait_for(&format!("a frame comes back by {name}"), || {
+            let last = self.flow.back.lock().unwrap().last.get(name).copied();
+            last.filter(|&last| last > since).map(|last| last - since)
+        })
+    }
+
+    /// The numbers of those that have not come back, a second after the last was sent.
+    pub fn lost(&self, numbers: Range<u32>) -> Vec<u32> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            let mut back = self.flow.back.lock().unwrap();
+            back.collect();
+            let lost: Vec<u32> = numbers.clone().filter(|number| !back.numbers.contains(number)).collect();
+            drop(back);
+            if lost.is_empty() || Instant::now() > deadline {
+                return lost;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends it, and returns the numbers of those from `first` on that did not come back.
-    pub fn lost_since(self, first: u32) -> Vec<u32> {
-        self.end.store(true, Ordering::Relaxed);
-        let back = self.thread.join().unwrap();
-        (first..self.sent.load(Ordering::Relaxed)).filter(|number| !back.contains(number)).collect()
+    pub fn lost_since(mut self, first: u32) -> Vec<u32> {
+        self.end().unwrap();
+        self.lost(first..self.sent())
+    }
+
+    fn end(&mut self) -> std::thread::Result<()> {
+        self.flow.end.store(true, Ordering::Relaxed);
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        let ended = self.end();
+        assert!(ended.is_ok() || std::thread::panicking(), "no more frames could be sent");
     }
 }
 
