@@ -128,6 +128,8 @@ wanted() {
 	case $part:$suite:$1 in
 	--part:*:arguments | --part:*:release | --part:*:selection | --part:*:vf) ;;
 	--part:*) return 1 ;;
+	# Its kernel is the machine's own matter.
+	*:guest) return 1 ;;
 	*:bookworm:*) ;;
 	# Needs DPDK's source, which few mirrors have of these; builds it, and knows 22.11.
 	*:layout | *:memory) return 1 ;;
@@ -145,7 +147,7 @@ run_suite() {
 	done
 	step root contained --root "$suite"
 	step build inside "$suite" "$root" ro "make with-tests"
-	step demo inside "$suite" "$root" ro "make demo"
+	[ -n "$part" ] || step demo inside "$suite" "$root" ro "make demo"
 	step tests inside "$suite" "$root" ro "cargo test --locked --no-fail-fast $run"
 	passed=$(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$matrix/$suite/tests.log")
 	# shellcheck disable=SC2016 # To be said inside.
