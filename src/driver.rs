@@ -21,10 +21,8 @@ use crate::manager;
 
 /// Has the bus add an instance by itself on Hyper-V. Before `rte_eal_init`.
 fn add_automatic_instance() {
-    // DPDK asks CPUID, which names Hyper-V on x86 only; elsewhere the bus of its devices tells.
-    let hyperv = eal::on_hyperv()
-        || (!cfg!(any(target_arch = "x86", target_arch = "x86_64")) && Sysfs::default().vmbus_present());
-    if hyperv {
+    // DPDK asks CPUID, on x86 only. The bus of its devices tells everywhere, and Linux has none off Hyper-V.
+    if eal::on_hyperv() || Sysfs::default().vmbus_present() {
         if let Err(error) = vdev::add_custom_scan(manager::scan) {
             error!("no automatic instance: {error}; add --vdev=net_vdev_netvsc");
         }

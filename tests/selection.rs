@@ -453,6 +453,16 @@ fn on_hyperv_an_instance_adds_itself_unless_the_user_named_one() {
 }
 
 #[test]
+fn a_device_on_the_vmbus_tells_of_hyperv_where_cpuid_does_not() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.vmbus_appears();
+    let mut app = App::start(&[]);
+    assert_eq!(instances(&mut app), ["net_vdev_netvsc"]);
+    assert_eq!(app.served(), ["eth1"]);
+}
+
+#[test]
 fn the_instance_that_added_itself_stays_away_once_removed() {
     let mut stage = Stage::new();
     stage.only_plugins(&WITHOUT_C_DRIVER);

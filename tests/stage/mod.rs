@@ -162,6 +162,18 @@ impl Stage {
         link(&format!("../../drivers/{driver}"), &format!("{PCI}/{address}/driver"));
     }
 
+    /// Shows a VMBus with a device on it among the buses, which has none of this machine's but the PCI bus then.
+    pub fn vmbus_appears(&self) {
+        let none: Option<&str> = None;
+        let (all, kept) = ("/sys/bus", "/run/bus-pci");
+        fs::create_dir(kept).unwrap();
+        mount(Some("/sys/bus/pci"), kept, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).expect(kept);
+        mount(Some("stage"), all, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(all);
+        fs::create_dir_all(format!("{all}/pci")).unwrap();
+        mount(Some(kept), &*format!("{all}/pci"), none, MsFlags::MS_BIND | MsFlags::MS_REC, none).expect(all);
+        fs::create_dir_all(format!("{all}/vmbus/devices/f8b3781a-1e82-4818-a1c3-63d806ec15bb")).unwrap();
+    }
+
     /// Leaves only these of the plugins that EAL loads by itself, named as in `librte_<name>.so`. All of them are still
     /// found in the folder [`PLUGINS`].
     pub fn only_plugins(&self, names: &[&str]) {
