@@ -46,11 +46,12 @@ check: with-tests ## Format, lints and every test (root)
 	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs."
 
 .PHONY: guest
-guest: with-tests ## The default configuration, ours and the C driver's, in a QEMU guest (root)
+guest: with-tests ## The default configuration, and pairs as on Hyper-V and on KVM, in QEMU guests (root)
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
 	cargo test --quiet --locked --test guest -- all
+	cargo test --locked --test guest_hyperv --test guest_kvm -- --ignored --test-threads=2
 
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names

@@ -137,6 +137,8 @@ for library in $libraries; do
 	esac
 done
 cp "$here/init" "$root/init"
+# shellcheck disable=SC2046 # a list of words
+cc -shared -fPIC $(pkg-config --cflags libdpdk) -o "$root/mnt/tests/libhyperv.so" "$here/../hyperv.c"
 
 # The modules, each with those that it needs.
 for module in $modules; do
@@ -150,6 +152,10 @@ while read -r module; do
 	mkdir -p "$root/lib/modules/$version/${module%/*}"
 	cp "$kernel/lib/modules/$version/$module" "$root/lib/modules/$version/$module"
 done <"$work/modules"
+if [ -z "$release" ]; then
+	"$here/vmbus/build.sh" "$version" "$guest/vmbus"
+	cp "$guest/vmbus/vmbus.ko" "$root/lib/modules/$version/"
+fi
 busybox depmod -b "$root" "$version"
 echo "$modules" | tr " " "\n" >"$root/etc/modules"
 

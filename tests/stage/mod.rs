@@ -16,6 +16,7 @@
 
 mod app;
 mod guest;
+mod hypervisor;
 mod mailbox;
 mod memory;
 mod wire;
@@ -24,6 +25,8 @@ mod wire;
 pub use app::App;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use guest::{Driver, Guest};
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use hypervisor::{Hyperv, Kvm, neighbour_answers};
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
