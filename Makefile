@@ -51,7 +51,7 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
 	cargo test --quiet --locked --test guest -- all
-	cargo test --locked --test guest_hyperv --test guest_kvm -- --ignored --test-threads=2
+	cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- --ignored --test-threads=2
 
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names

@@ -24,7 +24,7 @@ mkdir -p "$guest"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "the guest's NICs exist on amd64 only"
 
 # What the tests use in the guest, and the modules behind it.
-programs="dpdk-testpmd ip strace tc"
+programs="dash dpdk-testpmd ip ping ss strace tc"
 plugins="bus_pci bus_vdev mempool_ring net_af_packet net_failsafe net_tap net_vdev_netvsc"
 modules="virtio_pci virtio_console virtio_net vmxnet3 tun sch_multiq sch_ingress cls_flower act_mirred act_skbedit act_gact"
 
@@ -137,6 +137,7 @@ for library in $libraries; do
 	esac
 done
 cp "$here/init" "$root/init"
+cp "$here/../azure.sh" "$root/mnt/tests/"
 # shellcheck disable=SC2046 # a list of words
 cc -shared -fPIC $(pkg-config --cflags libdpdk) -o "$root/mnt/tests/libhyperv.so" "$here/../hyperv.c"
 
