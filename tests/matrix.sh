@@ -129,7 +129,7 @@ wanted() {
 	--part:*:arguments | --part:*:release | --part:*:selection | --part:*:vf) ;;
 	--part:*) return 1 ;;
 	# Its kernel is the machine's own matter.
-	*:guest) return 1 ;;
+	*:guest*) return 1 ;;
 	*:bookworm:*) ;;
 	# Needs DPDK's source, which few mirrors have of these; builds it, and knows 22.11.
 	*:layout | *:memory) return 1 ;;
