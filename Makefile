@@ -41,7 +41,7 @@ check: with-tests ## Format, lints and every test (root)
 	cargo test --locked
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
-	cargo test --quiet --locked --test guest
+	cargo run --quiet --locked --example guest
 	tests/matrix.sh --part trixie
 	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs."
 
@@ -50,7 +50,7 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
-	cargo test --quiet --locked --test guest -- all
+	cargo run --quiet --locked --example guest -- all
 	cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- --ignored --test-threads=2
 
 .PHONY: overlay

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Stories with one text for both stages: `tests/both.rs` plays them in namespaces, `tests/guest.rs` in a guest.
+//! Stories with one text for both stages: `tests/both.rs` plays them in namespaces, `examples/guest.rs` in a guest.
 //!
 //! Numbered frames go all the time into the NetVSC interface's wire, and are counted where they come out. A change of the
 //! path is noted with the time until frames came by the new one, and with how many were lost: only the removal of a VF,

@@ -9,7 +9,9 @@
 //! ```
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "../tests/stage/mod.rs"]
 mod stage;
+#[path = "../tests/stories/mod.rs"]
 mod stories;
 
 use std::cell::RefCell;
@@ -163,7 +165,9 @@ fn main() -> ExitCode {
         }
     }
     std::panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or("a panic without a text");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("a panic without a text");
         let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         WHY.set(text.lines().collect::<Vec<_>>().join("; ") + &place.unwrap_or_default());
     }));
