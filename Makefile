@@ -39,17 +39,15 @@ check: with-tests ## Format, lints and every test (root)
 	tests/deb.sh
 	$(MAKE) --no-print-directory demo
 	cargo test --locked
-	@tools/packages.sh guest
-	tests/guest/image.sh $(BUILD)
-	cargo run --quiet --locked --example guest
 	tests/matrix.sh --part trixie
-	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs."
+	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests, which make matrix runs, and make guest."
 
 .PHONY: guest
 guest: with-tests ## The default configuration, and pairs as on Hyper-V and on KVM, in QEMU guests (root)
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
+	cargo test --locked --test both -- --ignored --test-threads=1
 	cargo run --quiet --locked --example guest -- all
 	cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- --ignored --test-threads=2
 

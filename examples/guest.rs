@@ -30,7 +30,7 @@ use stories::ONE;
 /// Guests that run at the same time. A guest has one CPU.
 const AT_ONCE: usize = 2;
 
-/// What `make check` plays: the default fallback with packets, and what failsafe makes of a VF at another address.
+/// The default fallback with packets, and what failsafe makes of a VF at another address.
 const SHORT: [&str; 2] = ["a_port_is_up_on_the_fallback", "a_vf_comes_at_another_address_after_it_was_in_use"];
 
 /// Debian 11, whose kernel 5.10 does not name parents in rtnetlink: that came with 5.14.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The stories of both stages, in namespaces.
+//! The stories of both stages, in namespaces, as `make guest` plays them: no frame may be lost where none has to be, which
+//! takes a machine that does nothing else.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod stage;
@@ -8,6 +9,7 @@ mod stories;
 macro_rules! tests {
     ($($story:ident)*) => {
         $(#[test]
+        #[ignore = "make guest"]
         fn $story() {
             stories::$story(&mut stage::Stage::new());
             for note in stories::take_notes() {

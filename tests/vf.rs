@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Stories of a VF that comes and goes under a port, with packets, that only namespaces can play. The others are in
-//! `tests/stories`.
+//! Stories of a VF that comes and goes under a port, with packets.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod stage;
@@ -100,6 +99,21 @@ fn while_stopped(app: &App, act: impl FnOnce()) {
 }
 
 #[test]
+fn a_vf_goes_and_comes_back_at_another_address() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = start_eth1("");
+    expect_all_back("eth1p", MAC, 50);
+
+    stage.vf_appears("vf0", ONE, MAC);
+    expect_attached(&mut app, "vf0", ONE);
+    stage.vf_goes("vf0", ONE);
+    expect_fallback(&mut app, ONE);
+    stage.vf_appears("vf1", TWO, MAC);
+    expect_attached(&mut app, "vf1", TWO);
+}
+
+#[test]
 fn a_vf_that_eal_probed_at_start_is_taken_over() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
@@ -147,6 +161,19 @@ fn no_frame_is_lost_after_a_vf_was_let_go() {
         let first = traffic.sent();
         traffic.goes_on_for(400);
         assert_eq!(traffic.lost_since(first), [], "round {round}");
+    }
+}
+
+#[test]
+fn a_vf_comes_and_goes_twenty_times_at_one_address() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = start_eth1(",hotplug_poll=20");
+    for _ in 0..20 {
+        stage.vf_appears("vf0", ONE, MAC);
+        expect_attached(&mut app, "vf0", ONE);
+        stage.vf_goes("vf0", ONE);
+        expect_fallback(&mut app, ONE);
     }
 }
 

@@ -75,6 +75,7 @@ fn vf_comes(place: &mut dyn Place, traffic: &Traffic, name: &str, address: &str)
     });
     assert_eq!(traffic.lost(first..traffic.sent()).len(), 0, "frames lost as a VF came");
     // What the host sends by the VF arrives as well.
+    expect_answer(&wire, MAC);
     expect_all_back(&wire, 20);
 }
 
