@@ -47,7 +47,6 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
-	cargo test --locked --test both -- --ignored --test-threads=1
 	cargo run --quiet --locked --example guest -- all
 	cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- --ignored --test-threads=2
 
