@@ -5,7 +5,7 @@ use super::guest::{self, Driver, Guest, bus_of};
 use super::{Place, wait_for};
 
 /// A guest with a bus named `vmbus` (`tests/guest/vmbus`): the netdevices on it are NetVSC to the driver, and the guest's
-/// kernel enstandby VFs to them and sets them up, as hv_netvsc does.
+/// kernel enslaves VFs to them and sets them up, as hv_netvsc does.
 pub struct Hyperv(pub Guest);
 
 impl Hyperv {
@@ -67,7 +67,7 @@ impl Place for Hyperv {
 }
 
 /// A guest on KVM, as far as its netdevices tell: a virtio NIC that is the standby of a failover pair. The guest's kernel
-/// makes a master for it, and enstandby the pair's primary, a VF, to that as well.
+/// makes a master for it, and enslaves the pair's primary, a VF, to that as well.
 pub struct Kvm(pub Guest);
 
 impl Kvm {
