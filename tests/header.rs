@@ -11,7 +11,7 @@ const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include/vdev_netvsc.h
 /// Makes the header anew, as text. Of the crate as a whole cbindgen would also take what it imports from DPDK.
 fn generate() -> String {
     let config = cbindgen::Config::from_file(format!("{ROOT}/cbindgen.toml")).unwrap();
-    let builder = cbindgen::Builder::new().with_config(config).with_src(format!("{ROOT}/src/driver/out_of_tree.rs"));
+    let builder = cbindgen::Builder::new().with_config(config).with_src(format!("{ROOT}/src/driver.rs"));
     let mut text = Vec::new();
     builder.generate().unwrap().write(&mut text);
     String::from_utf8(text).unwrap()

@@ -27,7 +27,7 @@ static_assert(offsetof(struct rte_eth_dev, tx_pkt_burst) ==
 		offsetof(struct netvsc_ethdev_head, tx_pkt_burst),
 	"place of rte_eth_dev.tx_pkt_burst");
 
-/* rust/src/driver/in_tree.rs */
+/* rust/src/driver.rs */
 void vdev_netvsc_init(void);
 int vdev_netvsc_probe(const char *name, const char *args);
 void vdev_netvsc_remove(const char *name);
