@@ -38,7 +38,7 @@ inside() {
 enter() {
 	suite=$1 root=$2 access=$3 command=$4
 	mount --bind "$root" "$root"
-	mkdir -p "$root/src" "$root/root/.cargo" "$root/opt/rust"
+	mkdir -p "$root/src" "$root/opt/cargo" "$root/opt/rust"
 	[ "$access" = rw ] || mount -o remount,bind,ro "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /sys "$root/sys"
@@ -52,7 +52,7 @@ enter() {
 	# What cargo has downloaded, and its settings.
 	cargo=${CARGO_HOME:-$HOME/.cargo}
 	mkdir -p "$cargo"
-	mount --bind "$cargo" "$root/root/.cargo"
+	mount --bind "$cargo" "$root/opt/cargo"
 	path=/usr/sbin:/usr/bin:/sbin:/bin
 	if [ "$suite" = bookworm ]; then
 		mount --bind "$(rustc --print sysroot)" "$root/opt/rust"
@@ -62,40 +62,15 @@ enter() {
 	for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$file" ] || [ ! -e "$root$file" ] || mount --bind "$file" "$root$file"
 	done
-	exec chroot "$root" env -i PATH="$path" HOME=/root TERM=dumb CARGO_TARGET_DIR=/src/build/cargo \
+	exec chroot "$root" env -i PATH="$path" HOME=/root TERM=dumb CARGO_HOME=/opt/cargo CARGO_TARGET_DIR=/src/build/cargo \
 		http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" no_proxy="${no_proxy:-}" \
 		sh -euc "cd /src; $command"
-}
-
-archives() {
-	# shellcheck disable=SC2016 # The format is apt's.
-	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-		sed -n 's/^Debian //p' | sort -u
-}
-
-# Prints apt's sources of a suite: where this machine has its own release from.
-sources() {
-	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	[ -e "$keyring" ] || fail "no $keyring: install debian-archive-keyring"
-	# An image may come without any index.
-	[ -n "$(archives)" ] || apt-get -qq update >&2
-	own=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-	archives | while read -r uri codename; do
-		case $codename in
-		"$own") echo "deb [signed-by=$keyring] $uri $1 main" ;;
-		"$own-updates" | "$own-security")
-			# Only releases have these.
-			[ "$1" = sid ] || echo "deb [signed-by=$keyring] $uri $1${codename#"$own"} main"
-			;;
-		esac
-	done
 }
 
 # Makes the root file system of a suite, unless there is one with the packages that are wanted.
 make_root() {
 	root=$matrix/$1/root
-	list=$(sources "$1")
-	[ -n "$list" ] || fail "this machine's apt has no archive of Debian"
+	list=$("$project/tests/debian-sources.sh" "$1")
 	wanted="$list
 $(cat "$project/tools/packages.sh")"
 	[ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0

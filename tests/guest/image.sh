@@ -31,14 +31,8 @@ modules="virtio_pci virtio_console virtio_net vmxnet3 tun sch_multiq sch_ingress
 # For another release, the archives that this machine uses, under the other name.
 apt_of_release() {
 	[ -n "$release" ] || return 0
-	# shellcheck disable=SC1091 # It is on every Debian.
-	here_is=$(. /etc/os-release && echo "$VERSION_CODENAME")
 	mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-	# shellcheck disable=SC2016 # The format is apt's.
-	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE)' 'Created-By: Packages' | sort -u |
-		sed -n "s|^Debian \(.*\) $here_is\(.*\)|deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \1 $release\2 main|p" \
-			>"$work/sources.list"
-	[ -s "$work/sources.list" ] || return 1
+	"$here/../debian-sources.sh" "$release" >"$work/sources.list" || return 1
 	cat >"$work/apt.conf" <<-EOF
 		Dir::Etc::sourcelist "$work/sources.list";
 		Dir::Etc::sourceparts "/dev/null";
@@ -70,7 +64,7 @@ if [ -n "$release" ] && [ -e "$guest/image.cpio" ]; then
 	# An old release's kernel does not change any more.
 	package=$(cd "$guest" && echo linux-image-*)
 else
-	apt_of_release || { apt-get -qq update >&2 && apt_of_release; } || fail "cannot fetch the index of $release"
+	apt_of_release || fail "cannot fetch the index of $release"
 	# Indexes may be missing, or name a version that is no longer there.
 	download || { apt-get -qq update >&2 && download; } || fail "cannot download the kernel, linux-image-cloud-amd64"
 fi
