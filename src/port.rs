@@ -156,6 +156,8 @@ pub struct Port {
     side: Side,
     mailbox: Mailbox,
     vf: Option<(VfLink, Delivery)>,
+    /// The VF came, and that is not told yet: its address goes first.
+    untold: bool,
     rival: Option<IfIndex>,
     /// The PCI functions that were posted, of which failsafe holds one at most: often the last, and one before that as
     /// long as it has not let go of it. They are few, as a host gives a VF few addresses.
@@ -186,6 +188,7 @@ impl Port {
             side,
             mailbox,
             vf: None,
+            untold: false,
             rival: None,
             lent: BTreeSet::new(),
             bursts: None,
@@ -303,13 +306,21 @@ impl Port {
             }
             _ => {}
         }
+        self.tell();
         if let Some((gone, _)) = self.vf.take() {
             info!(target: NOTICE, "{self}: VF {} at {} went", gone.name, gone.address);
             self.drain();
         }
         if let Some(vf) = found {
-            info!(target: NOTICE, "{self}: VF {} came at {}", vf.name, vf.address);
             self.vf = Some((vf, Delivery::Waiting { since: now, told: false }));
+            self.untold = true;
+        }
+    }
+
+    /// Tells, if that was not done yet, that the VF came: a line of the log takes longer than to post its address.
+    pub fn tell(&mut self) {
+        if let (true, Some((vf, _))) = (std::mem::take(&mut self.untold), &self.vf) {
+            info!(target: NOTICE, "{self}: VF {} came at {}", vf.name, vf.address);
         }
     }
 

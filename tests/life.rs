@@ -106,21 +106,9 @@ fn cycles_while_failsafe_hot_plugs_do_not_deadlock() {
     expect_only(&mut app, &before);
 }
 
-/// Compiles a shared library from a source below tests, and returns where it is on this stage.
-fn library(source: &str, linked: &str) -> &'static str {
-    let library = "/run/library.so";
-    let cflags = stage::run("pkg-config", &["--cflags", "libdpdk"]);
-    let source = format!("{}/tests/{source}", env!("CARGO_MANIFEST_DIR"));
-    let mut arguments = vec!["-shared", "-fPIC", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror"];
-    arguments.extend(cflags.split_whitespace());
-    arguments.extend([&source, linked, "-o", library]);
-    stage::run("cc", &arguments);
-    library
-}
-
 /// The plugin that makes hot-plugs slow.
-fn slow_scan() -> &'static str {
-    library("slow/scan.c", "-lrte_bus_vdev")
+fn slow_scan() -> String {
+    stage::compile("tests/slow/scan.c", &["-shared", "-fPIC", "-lrte_bus_vdev"])
 }
 
 #[test]
@@ -128,7 +116,7 @@ fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     let mut command = App::command_with_plugin(&[], &[]);
-    command.env("LD_PRELOAD", library("short/memory.c", "-lc"));
+    command.env("LD_PRELOAD", stage::compile("tests/short/memory.c", &["-shared", "-fPIC"]));
     let mut app = App::up(command);
     std::fs::write("/run/short", "").unwrap();
     assert_eq!(app.fails(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet")), libc::EFAULT);
@@ -147,7 +135,7 @@ fn an_instance_goes_while_failsafe_hot_plugs_its_fallback() {
     // A hot-plug that is on its way to the lock of the list meets the removal, which holds it.
     // EAL walks the list of device arguments without a lock, and waits for the other one at each: those at which it
     // waits must not be those which go, so another device is first.
-    let mut app = App::start(&["-d", slow_scan(), "--vdev=net_vdev_netvsc9,ignore=1"]);
+    let mut app = App::start(&["-d", &slow_scan(), "--vdev=net_vdev_netvsc9,ignore=1"]);
     app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
     app.expect_no_alarm();
     let before = Traces::of(&mut app);

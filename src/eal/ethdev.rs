@@ -56,10 +56,12 @@ pub enum Occupant {
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
 pub fn occupant(address: PciAddr) -> Occupant {
+    // The cheaper question first, as a VF that has just appeared is nobody's.
+    if !is_probed(address) {
+        return Occupant::Nobody;
+    }
     let ports = on_function(address);
-    if ports.is_empty() {
-        if is_probed(address) { Occupant::Owned } else { Occupant::Nobody }
-    } else if ports.iter().any(|&(port, _)| is_owned(port)) {
+    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) {
         Occupant::Owned
     } else {
         Occupant::Unowned

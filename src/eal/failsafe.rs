@@ -104,6 +104,11 @@ impl Hidden {
         Some(Self { address, device, driver: known })
     }
 
+    /// Tells whether it is the device of the PCI function at `address`.
+    pub fn is_at(&self, address: PciAddr) -> bool {
+        self.address == address
+    }
+
     /// Shows the device again and hot-removes it. On the interrupt thread, once the callback that released its port is
     /// through.
     ///

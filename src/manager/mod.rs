@@ -27,11 +27,12 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 
 use crate::args::{self, Args, Fallback, Selector};
-use crate::eal::ethdev::PortNumber;
+use crate::eal::ethdev::{Occupant, PortNumber};
 use crate::eal::failsafe::{Hidden, SafeBursts};
 use crate::eal::log::NOTICE;
 use crate::eal::{self, Errno, alarm, ethdev, kvargs, vdev};
 use crate::host;
+use crate::link::PciAddr;
 use crate::pairing::Miss;
 use crate::port::PortId;
 use state::{Answers, Chosen, Job, Questions, Recipe, State};
@@ -286,7 +287,7 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<Option<SafeBursts>, Errno> {
         }
     }
     if let Some(function) = recipe.function {
-        let occupant = ethdev::occupant(function);
+        let occupant = occupant(function);
         lock().deliver_first(id, function, occupant);
     }
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
@@ -467,9 +468,14 @@ fn without_port(ids: &[PortId]) -> BTreeSet<PortId> {
 fn ask(questions: &Questions) -> Answers {
     Answers {
         gone: without_port(&questions.alive),
-        occupants: questions.functions.iter().map(|&function| (function, ethdev::occupant(function))).collect(),
+        occupants: questions.functions.iter().map(|&function| (function, occupant(function))).collect(),
         names: if questions.names { ethdev::names() } else { Vec::new() },
     }
+}
+
+/// Who sits on a PCI function: also a driver whose device is hidden, as its port is being released.
+fn occupant(function: PciAddr) -> Occupant {
+    if lock_hidden().iter().any(|device| device.is_at(function)) { Occupant::Owned } else { ethdev::occupant(function) }
 }
 
 /// Has DPDK call us as long as there is something to watch, and no longer.

@@ -373,6 +373,7 @@ impl State {
         for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
             guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
         }
+        self.ports.values_mut().for_each(|held| held.port.tell());
         self.settle_lent();
         let mut jobs = Vec::new();
         if questions.names {

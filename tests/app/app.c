@@ -23,18 +23,22 @@
  *                                  the last such command
  *   second                         the second library's    ok <what it returns>
  *   count                                                  ok fds=<n> ports=<n>
+ *   heap                           bytes of malloc in use  ok <n>
+ *   time <vdev> [<args>]           attach, and how long    ok <ns>
  *   cleanup                        rte_eal_cleanup with the ports as they are; exit 0
  *   quit, or end of file           exit 0 without cleanup
  */
 
 #include <dirent.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <rte_bus.h>
@@ -310,6 +314,22 @@ do_attach(char *args)
 }
 
 static void
+do_time(char *args)
+{
+	char *name = next_word(&args);
+	struct timespec begin, end;
+	int ret;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	ret = attach(name, args);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (ret < 0)
+		reply(ret);
+	else
+		say("ok %lld\n", (end.tv_sec - begin.tv_sec) * 1000000000LL + end.tv_nsec - begin.tv_nsec);
+}
+
+static void
 do_detach(char *args)
 {
 	reply(detach(next_word(&args)));
@@ -501,6 +521,14 @@ do_count(char *args __rte_unused)
 }
 
 static void
+do_heap(char *args __rte_unused)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	say("ok %zu\n", info.uordblks + info.hblkhd);
+}
+
+static void
 do_cleanup(char *args __rte_unused)
 {
 	forward_finish();
@@ -526,6 +554,7 @@ static const struct {
 	{ .name = "cycle", .run = do_cycle },
 	{ .name = "detach", .run = do_detach },
 	{ .name = "events", .run = do_events },
+	{ .name = "heap", .run = do_heap },
 	{ .name = "link", .run_on = do_link },
 	{ .name = "mac", .run_on = do_mac },
 	{ .name = "ports", .run = do_ports },
@@ -536,6 +565,7 @@ static const struct {
 	{ .name = "start", .run_on = do_start },
 	{ .name = "stats", .run_on = do_stats },
 	{ .name = "stop", .run_on = do_stop },
+	{ .name = "time", .run = do_time },
 	{ .name = "vdevs", .run = do_vdevs },
 };
 

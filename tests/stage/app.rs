@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -63,6 +64,11 @@ impl App {
     pub fn start_saying(level: &str, arguments: &[&str]) -> Self {
         // A plugin takes the first level that fits.
         Self::up(Self::command_with_plugin(&[&format!("--log-level=pmd.net.vdev_netvsc:{level}")], arguments))
+    }
+
+    /// The command of an application that finds no driver of ours but the C driver, which EAL loads by itself.
+    pub fn command_without_plugin(first: &[&str], last: &[&str]) -> Command {
+        Self::command(&format!("{BUILD}/tests/app"), "0@0", first, last, true)
     }
 
     /// The command of [`App::start`], with arguments that come first and last.
@@ -255,6 +261,16 @@ impl App {
         (number("fds="), number("ports="))
     }
 
+    /// Attaches a device, given as its name and arguments, and returns how long that took.
+    pub fn time_attach(&mut self, device: &str) -> Duration {
+        Duration::from_nanos(self.ok(&format!("time {device}")).parse().unwrap())
+    }
+
+    /// Bytes of its heap that are in use (`mallinfo2(3)`).
+    pub fn heap_bytes(&mut self) -> u64 {
+        self.ok("heap").parse().unwrap()
+    }
+
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
         let bytes = match &self.log {
@@ -309,14 +325,38 @@ impl App {
 
     /// How often its interrupt thread has gone to sleep: once for each time something woke it.
     pub fn wakeups(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let status = tasks
-            .map(|task| task.unwrap().path())
-            .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.contains("intr")))
-            .map(|task| std::fs::read_to_string(task.join("status")).unwrap())
-            .expect("the interrupt thread of EAL");
+        let status = self.interrupt_thread("status");
         let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         count.unwrap().trim().parse().unwrap()
+    }
+
+    /// How long its interrupt thread has been on a CPU (`schedstat`).
+    pub fn interrupt_time(&self) -> Duration {
+        let schedstat = self.interrupt_thread("schedstat");
+        Duration::from_nanos(schedstat.split_whitespace().next().unwrap().parse().unwrap())
+    }
+
+    /// Number of its interrupt thread.
+    pub fn interrupt_id(&self) -> u32 {
+        let stat = self.interrupt_thread("stat");
+        stat.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// What a file of the interrupt thread says (`proc(5)`).
+    fn interrupt_thread(&self, file: &str) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks
+            .map(|task| task.unwrap().path())
+            .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.contains("intr")))
+            .map(|task| std::fs::read_to_string(task.join(file)).unwrap())
+            .expect("the interrupt thread of EAL")
+    }
+
+    /// How much of its memory is in RAM, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Its process id, where it runs.

@@ -137,6 +137,13 @@ impl Stage {
 
     /// Makes a VF's netdevice `name` on the PCI function `address`, whose wire ends at `<name>p`.
     pub fn vf_appears(&mut self, name: &str, address: &str, mac: &str) -> u32 {
+        let index = self.vf_is_due(name, address);
+        veth(name, index, mac);
+        index
+    }
+
+    /// Makes all that sysfs tells of a VF whose netdevice is about to be made, and returns the index that it has to get.
+    pub fn vf_is_due(&mut self, name: &str, address: &str) -> u32 {
         let index = self.new_index();
         self.function_appears(address, "test_vf");
         fs::create_dir_all(format!("{PCI}/{address}/net/{name}")).unwrap();
@@ -144,7 +151,6 @@ impl Stage {
         fs::create_dir_all(&device).unwrap();
         link("../../.bus/pci", &format!("{device}/subsystem"));
         show(name, index, Some(&format!("../.pci/{address}")));
-        veth(name, index, mac);
         index
     }
 
@@ -314,6 +320,21 @@ fn link(target: &str, path: &str) {
     if fs::symlink_metadata(path).is_err() {
         symlink(target, path).expect(path);
     }
+}
+
+/// Compiles a C source of this project, to a shared library or to a program, and returns where that is on the stage.
+pub fn compile(source: &str, options: &[&str]) -> String {
+    let stem = Path::new(source).file_stem().unwrap().to_string_lossy();
+    let suffix = if options.contains(&"-shared") { ".so" } else { "" };
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (source, output) = (format!("{root}/{source}"), format!("/run/{stem}{suffix}"));
+    let (headers, cflags) = (format!("-I{root}/include"), run("pkg-config", &["--cflags", "libdpdk"]));
+    let mut arguments = vec!["-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", headers.as_str()];
+    arguments.extend(cflags.split_whitespace());
+    arguments.extend(["-o", &output, &source]);
+    arguments.extend(options);
+    run("cc", &arguments);
+    output
 }
 
 /// Runs `ip` with these arguments on the stage.

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the EAL interrupt thread, on which all alarms and link interrupts run, is kept busy with.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF, random};
+use crate::stage::App;
+use crate::stats::{Row, median, spread, quantile, ratios};
+use crate::{Effort, Figure};
+
+/// failsafe's own period, which the C driver leaves as it is.
+const POLL_MS: u32 = 2000;
+
+/// How long an application is left alone before it is watched.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// What is less cannot be told from nothing, in µs of CPU per second.
+const LEAST_US: f64 = 1.0;
+
+const LINKS: [usize; 4] = [10, 100, 1000, 4000];
+const PORTS: [usize; 3] = [1, 8, 32];
+
+/// DPDK's failsafe, as long as there is room.
+fn failsafe(ports: usize) -> Failsafe {
+    if ports > 8 { Failsafe::StandIn } else { Failsafe::Real }
+}
+
+/// Time of the interrupt thread on a CPU while nothing happens, in µs per second.
+fn idle_cost(app: &App, window: Duration) -> f64 {
+    let before = app.interrupt_time();
+    sleep(window);
+    (app.interrupt_time() - before).as_secs_f64() * 1e6 / window.as_secs_f64()
+}
+
+/// How many system calls the interrupt thread makes in a second while nothing happens.
+fn idle_calls(app: &App, window: Duration) -> f64 {
+    let trace = format!("/run/trace-{}", app.pid());
+    let mut strace = Command::new("strace");
+    strace.args(["-q", "-o", &trace, "-p", &app.interrupt_id().to_string()]).stdin(Stdio::null());
+    let mut strace = strace.spawn().expect("strace");
+    // It has to find its way in first, and out afterwards.
+    sleep(Duration::from_secs(1));
+    let count = || fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains('(')).count();
+    let before = count();
+    sleep(window);
+    let calls = count() - before;
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGTERM).unwrap();
+    strace.wait().unwrap();
+    calls as f64 / window.as_secs_f64()
+}
+
+/// Watches applications with so many ports, beside so many links, at the same time, each in namespaces of its own; the
+/// drivers have their turns. The values are by number of ports.
+fn watch(
+    effort: Effort,
+    cells: &[(usize, usize)],
+    measure: impl Fn(&App, Duration) -> f64 + Sync,
+) -> Vec<Turns> {
+    let together = Barrier::new(cells.len());
+    std::thread::scope(|scope| {
+        let watched: Vec<_> = cells
+            .iter()
+            .map(|&(ports, links)| {
+                let (together, measure) = (&together, &measure);
+                scope.spawn(move || {
+                    let field = Field::new(ports, links);
+                    let mut turns = Turns::new();
+                    for _ in 0..effort.pairs {
+                        for driver in ALL {
+                            let app = field.app(driver, failsafe(ports), POLL_MS, &[]);
+                            sleep(SETTLE);
+                            together.wait();
+                            turns.entry(driver).or_default().push(measure(&app, effort.window));
+                            together.wait();
+                        }
+                    }
+                    turns
+                })
+            })
+            .collect();
+        watched.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// What the drivers add to what there is without them, turn by turn.
+fn added(turns: &Turns) -> (Vec<f64>, Vec<f64>) {
+    let over = |driver| turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect();
+    (over(Driver::Ours), over(Driver::C))
+}
+
+pub fn idle(effort: Effort) -> Figure {
+    // The C driver with 41 ports at 4,000 links takes more than a core by itself.
+    let cells = |links: &[usize]| links.iter().flat_map(|&n| PORTS.map(|ports| (ports, n))).collect::<Vec<_>>();
+    let (few, many) = (cells(&LINKS[..3]), cells(&LINKS[3..]));
+    let mut turns = watch(effort, &few, idle_cost);
+    turns.extend(watch(effort, &many, idle_cost));
+    let cells: Vec<_> = few.into_iter().chain(many).zip(turns).collect();
+    let cell = |ports, links| &cells.iter().find(|(cell, _)| *cell == (ports, links)).unwrap().1;
+    let mut rows = Vec::new();
+    for ((ports, links), turns) in &cells {
+        let (ours, c) = added(turns);
+        let ratio = median(&ratios(&ours, &c, LEAST_US));
+        let row = Row::new(format!("idle cost, {links} links × {ports} ports"), "µs of CPU per second")
+            .ours(&ours)
+            .c(&c)
+            .base("no driver", &turns[&Driver::None])
+            .ratio(&ours, &c, LEAST_US);
+        let row = if (*ports, *links) == (8, 1000) { row.goal("ratio ≥ 500", ratio >= 500.0) } else { row };
+        rows.push(row.done());
+    }
+    for ports in PORTS {
+        let growth = |driver: Driver| ratios(&cell(ports, 10)[&driver], &cell(ports, 4000)[&driver], 0.0);
+        let (ours, c) = (growth(Driver::Ours), growth(Driver::C));
+        let row = Row::new(format!("interrupt thread at 4,000 links to that at 10, {ports} ports"), "×");
+        let row = row.ours(&ours).c(&c).base("no driver", &growth(Driver::None));
+        rows.push(row.goal("≤ 1.1", median(&ours) <= 1.1).done());
+    }
+    let by_ports = |driver: Driver| {
+        let line = |ports| {
+            let values = LINKS.map(|links| {
+                let (ours, c) = added(cell(ports, links));
+                spread(if driver == Driver::Ours { &ours } else { &c })
+            });
+            (ports.to_string(), json!(values))
+        };
+        Value::Object(PORTS.map(line).into_iter().collect())
+    };
+    let series = json!({
+        "links": LINKS, "ports": PORTS, "unit": "µs of CPU per second",
+        "ours": by_ports(Driver::Ours), "c": by_ports(Driver::C),
+    });
+    let text = format!(
+        "schedstat of the interrupt thread over {} s in which nothing happens, less what the same failsafe ports cost that \
+         were made by hand, with no driver and the same hotplug_poll ({POLL_MS} ms). The links are beside those of the \
+         ports. 32 ports are those of a stand-in for failsafe, as stock DPDK has room for 16 failsafe ports. Cells of up \
+         to 1,000 links were watched at the same time, in namespaces of their own; those of 4,000 likewise.",
+        effort.window.as_secs()
+    );
+    Figure { text, rows, series: vec![("idle", series)] }
+}
+
+pub fn calls(effort: Effort) -> Figure {
+    // They do not vary from one turn to the next.
+    let effort = Effort { pairs: effort.pairs.min(3), ..effort };
+    let cells = PORTS.map(|ports| (ports, 1000));
+    let turns = watch(effort, &cells, idle_calls);
+    let row = |((ports, links), turns): (&(usize, usize), &Turns)| {
+        let (ours, c) = added(turns);
+        let most = 2.0 * *ports as f64;
+        Row::new(format!("system calls when idle, {links} links × {ports} ports"), "per second")
+            .ours(&ours)
+            .c(&c)
+            .base("no driver", &turns[&Driver::None])
+            .ratio(&ours, &c, 1.0 / effort.window.as_secs_f64())
+            .goal(format!("≤ {most}"), median(&ours) <= most)
+            .done()
+    };
+    let rows = cells.iter().zip(&turns).map(row).collect();
+    let text = format!(
+        "Counted by strace over {} s, less those of the same failsafe ports without a driver. The goal is two per port.",
+        effort.window.as_secs()
+    );
+    Figure { text, rows, series: Vec::new() }
+}
+
+pub fn poll(effort: Effort) -> Figure {
+    const POLLS_MS: [u32; 3] = [10, 100, 2000];
+    let cells: Vec<_> = [1, 8].iter().flat_map(|&ports| POLLS_MS.map(|poll| (ports, poll))).collect();
+    let together = Barrier::new(cells.len());
+    let turns: Vec<Vec<f64>> = std::thread::scope(|scope| {
+        let watched: Vec<_> = cells
+            .iter()
+            .map(|&(ports, poll_ms)| {
+                let together = &together;
+                scope.spawn(move || {
+                    let field = Field::new(ports, 0);
+                    let app = field.app(Driver::None, Failsafe::Real, poll_ms, &[]);
+                    sleep(SETTLE);
+                    together.wait();
+                    (0..effort.pairs).map(|_| idle_cost(&app, effort.window)).collect()
+                })
+            })
+            .collect();
+        watched.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let rows = cells.iter().zip(&turns).map(|((ports, poll_ms), turns)| {
+        let what = format!("failsafe's own poll, hotplug_poll={poll_ms}, {ports} ports");
+        Row::new(what, "µs of CPU per second").base("no driver", turns).done()
+    });
+    let text = format!(
+        "What failsafe itself costs the interrupt thread while it waits for a VF, over {} s: ports made by hand, no driver. \
+         This driver's default is 100 ms, the C driver leaves it at 2000 ms.",
+        effort.window.as_secs()
+    );
+    Figure { text, rows: rows.collect(), series: Vec::new() }
+}
+
+pub fn hold(effort: Effort) -> Figure {
+    const GAP: &str = "/run/gap";
+    /// A C driver that looks once a second is seen to look while a VF comes, and goes.
+    const STAYS: Duration = Duration::from_millis(2500);
+    let mut field = Field::new(8, 1000);
+    let mut turns = Turns::new();
+    for _ in 0..effort.pairs {
+        for driver in ALL {
+            let _app = field.app(driver, Failsafe::StandIn, POLL_MS, &["--vdev=bench_gap0"]);
+            sleep(SETTLE);
+            fs::write(GAP, 0u64.to_ne_bytes()).unwrap();
+            for _ in 0..2 {
+                sleep(Duration::from_millis(random(1000)));
+                field.vf_appears(VF);
+                sleep(STAYS);
+                field.vf_goes(VF);
+                sleep(STAYS);
+            }
+            let longest = u64::from_ne_bytes(fs::read(GAP).unwrap().try_into().unwrap());
+            turns.entry(driver).or_default().push(longest as f64 / 1e6);
+        }
+    }
+    let (ours, c) = added(&turns);
+    let all = turns[&Driver::Ours].clone();
+    let ratio = ratios(&ours, &c, 0.01);
+    let rows = vec![
+        Row::new("longest hold of the interrupt thread, 1,000 links × 8 ports", "ms over no driver")
+            .ours(&ours)
+            .c(&c)
+            .base("no driver", &turns[&Driver::None])
+            .ratio(&ours, &c, 0.01)
+            .goal("≤ 2 ms, ratio ≥ 50", median(&ours) <= 2.0 && median(&ratio) >= 50.0)
+            .note("a difference below 0.01 ms counts as that")
+            .done(),
+        Row::new("the longest of all", "ms")
+            .ours(&[quantile(&all, 1.0)])
+            .c(&[quantile(&turns[&Driver::C], 1.0)])
+            .base("no driver", &[quantile(&turns[&Driver::None], 1.0)])
+            .done(),
+    ];
+    let text = "The longest time from one alarm of 1 ms to the next, on the interrupt thread, while a VF comes and goes \
+                twice, with a stand-in for failsafe: what failsafe does there is not the drivers'."
+        .to_owned();
+    Figure { text, rows, series: Vec::new() }
+}
