@@ -7,6 +7,8 @@ MESON = meson setup $(BUILD) --prefix="$$(pkg-config --variable=prefix libdpdk)"
 	--libdir="$$(pkg-config --variable=libdir libdpdk)"
 # The tests and the plugin share what cargo has compiled.
 export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
+# For a command that would go on for minutes after make was killed.
+ENDS_WITH_MAKE := setpriv --pdeathsig KILL
 
 .PHONY: all
 all: packages ## Build the plugin and the static library
@@ -47,8 +49,9 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	@tools/packages.sh guest
 	tests/guest/image.sh $(BUILD)
 	tests/guest/image.sh $(BUILD) bullseye
-	cargo run --quiet --locked --example guest -- all
-	cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- --ignored --test-threads=2
+	$(ENDS_WITH_MAKE) cargo run --quiet --locked --example guest -- all
+	$(ENDS_WITH_MAKE) cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- \
+		--ignored --test-threads=2
 
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names

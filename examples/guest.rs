@@ -137,21 +137,27 @@ fn play(story: Story, driver: Driver) -> Outcome {
     Outcome { story: story.name, driver, result, took: begin.elapsed(), notes: stories::take_notes() }
 }
 
-/// Guests end with who made them, however that ends: here processes of this program, by these signals.
+/// Guests end with who made them, however that ends: here processes of this program, by these signals, and one whose
+/// parent is killed.
 fn guests_end_with_their_makers() {
-    let makers = [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM].map(|signal| {
-        let program = std::env::current_exe().unwrap();
-        (signal, Command::new(program).arg("hold").stdout(Stdio::piped()).spawn().expect("this program"))
+    const MAKER: &str = r#"exec "$0" hold"#;
+    const PARENT: &str = r#""$0" hold; exit"#;
+    let ends = [(MAKER, Signal::SIGKILL), (MAKER, Signal::SIGINT), (MAKER, Signal::SIGTERM), (PARENT, Signal::SIGKILL)];
+    let makers = ends.map(|(script, signal)| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(std::env::current_exe().unwrap());
+        (script, signal, shell.stdout(Stdio::piped()).spawn().expect("sh"))
     });
-    for (signal, mut maker) in makers {
+    for (script, signal, mut maker) in makers {
         let mut line = String::new();
         BufReader::new(maker.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let guest = line.trim().parse().expect("the number of a guest's process");
-        let alive = || kill(Pid::from_raw(guest), None).is_ok();
+        // A process that has ended has none, also when nobody has waited for it yet.
+        let command = format!("/proc/{}/cmdline", line.trim());
+        let alive = || std::fs::read(&command).is_ok_and(|command| !command.is_empty());
         assert!(alive());
         kill(Pid::from_raw(maker.id() as i32), signal).unwrap();
         maker.wait().unwrap();
-        wait_for(&format!("the guest ends with its maker, {signal}"), || (!alive()).then_some(()));
+        wait_for(&format!("the guest ends after {signal} for: {script}"), || (!alive()).then_some(()));
     }
 }
 
@@ -199,6 +205,8 @@ fn main() -> ExitCode {
             });
         }
     });
+    // From here on a panic fails this program, and is to be seen.
+    _ = std::panic::take_hook();
     guests_end_with_their_makers();
 
     let mut done = done.into_inner().unwrap();

@@ -33,6 +33,7 @@ if [ -n "$missing" ]; then
 	echo "installing$missing"
 	log=$(mktemp)
 	trap 'rm -f "$log"' EXIT
+	trap 'exit 1' HUP INT TERM
 	export DEBIAN_FRONTEND=noninteractive
 	# shellcheck disable=SC2086 # a list of words
 	if ! { apt-get update && apt-get install --yes --no-install-recommends $missing; } >"$log" 2>&1; then

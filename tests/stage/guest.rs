@@ -6,7 +6,8 @@
 //!
 //! A guest belongs to the thread that made it, as the namespaces of the first stage do: [`super::run`], [`super::App`]
 //! and [`super::Wire`] of that thread are in the guest, or at the far ends of its wires. Its sockets and files are in a
-//! mount namespace of the thread's own, and QEMU ends with the thread: nothing is left behind, however that ends.
+//! mount namespace of the thread's own. QEMU ends with the thread, and the thread's process with its parent: nothing is
+//! left behind, however these end.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 use super::{PATIENCE, Place, build, wait_for};
 
@@ -220,6 +223,8 @@ impl Guest {
     /// As [`Guest::boot`], from another folder of `tests/guest/image.sh`, with more words for the kernel's command line
     /// and more arguments for QEMU.
     pub fn boot_with(driver: Driver, folder: &str, kernel: &str, qemu: &[&str]) -> Self {
+        // Whoever kills `make` or `cargo test` alone wants no tests and guests to go on.
+        set_pdeathsig(Signal::SIGKILL).unwrap();
         // Only the mounts: a thread with a network of its own would do no harm, and no good.
         unshare(CloneFlags::CLONE_NEWNS).expect("unshare needs root");
         let none: Option<&str> = None;
