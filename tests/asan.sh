@@ -68,6 +68,10 @@ driver=$(realpath -e "$1" 2>/dev/null) || fail "no driver archive $1"
 folder=${2:-$project/build/asan}
 mkdir -p "$folder" || fail "cannot make $folder"
 folder=$(cd "$folder" && pwd)
+# A script of DPDK's, run by meson, leaves a temporary file behind.
+rm -rf "$folder/tmp"
+mkdir "$folder/tmp"
+export TMPDIR="$folder/tmp"
 build=$folder/dpdk
 cc=${CC:-cc}
 

@@ -118,7 +118,8 @@ others >/mnt/others-before
 c_driver=$(sha256sum <"$plugin")
 
 echo "deb.sh: $package"
-quietly lintian --fail-on error,warning --allow-root build/deb/*.changes
+# It leaves a temporary file behind.
+quietly env TMPDIR=/mnt lintian --fail-on error,warning --allow-root build/deb/*.changes
 [ "$(dpkg-deb --field "$package" Version)" = "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)+dpdk$dpdk" ] ||
 	fail "the version is $(dpkg-deb --field "$package" Version)"
 cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p} {l}' | sort -u |

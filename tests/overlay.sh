@@ -85,6 +85,10 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 tree=$folder/tree
 build=$folder/build
+# A script of DPDK's, run by meson, leaves a temporary file behind.
+rm -rf "$folder/tmp"
+mkdir "$folder/tmp"
+export TMPDIR="$folder/tmp"
 "$project/tools/packages.sh" check
 
 # What is no tree, or too old, stays as it is.
