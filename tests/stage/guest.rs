@@ -137,8 +137,9 @@ impl Machine {
         assert!(!command.contains('\n'), "one line: {command}");
         let mut shell = self.shell.lock().unwrap();
         // The group keeps a command's own redirections and background processes off the line that ends it.
-        writeln!(shell.get_mut(), "{{ {command}; }}; printf '\\036%d\\n' $?")
-            .map_err(|_| format!("the guest ended before: {command}"))?;
+        let line = format!("{{ {command}; }}; printf '\\036%d\\n' $?\n");
+        // In one piece: busybox's shell forgets the part of a line that it has read when a process of its own ends.
+        shell.get_mut().write_all(line.as_bytes()).map_err(|_| format!("the guest ended before: {command}"))?;
         let mut output = String::new();
         loop {
             let mut line = String::new();
