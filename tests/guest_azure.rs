@@ -133,7 +133,9 @@ fn it_refuses_what_it_must_not_touch_and_says_why() {
     };
     refused("eth7", "there is no interface eth7");
     refused("eth0", "eth0 is left alone");
-    refused("vf0", "vf0 is not a NetVSC interface");
+    let vf = shell(&format!("ls /sys/bus/pci/devices/{VF}/net"));
+    let vf = vf.trim_end();
+    refused(vf, &format!("{vf} is not a NetVSC interface"));
     refused("host4", "host4 is not a NetVSC interface");
 
     for table in ["main", "9"] {

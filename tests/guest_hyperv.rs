@@ -4,12 +4,11 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod stage;
+#[allow(dead_code, reason = "the others play in examples/guest.rs")]
+mod stories;
 
 use stage::{App, BUILD, Driver, Hyperv, MAC, Place, exchange, expect_answer};
-
-const FAILSAFE: &str = "net_failsafe_vsc0";
-const ONE: &str = "0000:01:00.0";
-const TWO: &str = "0000:02:00.0";
+use stories::{FAILSAFE, ONE, TWO};
 
 const OTHER_MAC: &str = "00:15:5d:00:00:02";
 
@@ -73,6 +72,15 @@ fn the_vmbus_brings_an_instance_by_itself() {
     assert_eq!(instances(&mut app), ["net_vdev_netvsc"]);
     assert_eq!(app.served(), ["eth1"]);
     expect_a_life(&mut hyperv, &mut app);
+}
+
+#[test]
+#[ignore = "make guest plays it"]
+fn no_frame_is_lost_as_an_enslaved_vf_comes_to_another_slot() {
+    stories::a_vf_comes_at_another_address_after_it_was_in_use(&mut Hyperv::boot(Driver::Ours));
+    for note in stories::take_notes() {
+        println!("{note}");
+    }
 }
 
 #[test]

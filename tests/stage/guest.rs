@@ -86,6 +86,8 @@ pub struct Tap {
     socket: UnixDatagram,
     far: String,
     listeners: Mutex<Vec<Sender<Vec<u8>>>>,
+    /// Frames from the beginning, for the first who listens.
+    first: Mutex<Option<Receiver<Vec<u8>>>>,
 }
 
 impl Tap {
@@ -95,7 +97,10 @@ impl Tap {
         let socket = UnixDatagram::bind(&near).expect(&near);
         // A NIC that is down takes no frames.
         socket.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-        let tap = Arc::new(Self { socket, far: format!("{FOLDER}/{name}.local"), listeners: Mutex::default() });
+        let far = format!("{FOLDER}/{name}.local");
+        let (send, first) = channel();
+        let (listeners, first) = (Mutex::new(vec![send]), Mutex::new(Some(first)));
+        let tap = Arc::new(Self { socket, far, listeners, first });
         let reader = Arc::clone(&tap);
         // All the time: the kernel keeps no more than a few datagrams.
         std::thread::spawn(move || {
@@ -112,8 +117,11 @@ impl Tap {
         self.socket.send_to(frame, &self.far).is_ok()
     }
 
-    /// Frames that come out from now on.
+    /// Frames that come out from now on; for the first who listens, all that have come out.
     pub fn listen(&self) -> Receiver<Vec<u8>> {
+        if let Some(all) = self.first.lock().unwrap().take() {
+            return all;
+        }
         let (send, receive) = channel();
         self.listeners.lock().unwrap().push(send);
         receive

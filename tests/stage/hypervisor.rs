@@ -42,11 +42,20 @@ impl Place for Hyperv {
         self.0.netvsc_goes(name);
     }
 
-    /// Names it as udev does, mostly before the guest's kernel sets it up, and leaves that to the kernel then.
+    /// Names it as udev does: unless the guest's kernel has set it up by then, as one that is up keeps its name.
     fn vf_appears(&mut self, name: &str, address: &str, mac: &str) {
         let found = self.0.plug_in(name, "vmxnet3", bus_of(address), mac, "");
-        let rename = format!("ip link set {found} name {name}");
-        self.0.shell(&format!("{rename} || {{ ip link set {found} down && {rename} && ip link set {name} up; }}"));
+        let up = format!("[ -n \"$(ip link show up dev {found})\" ]");
+        self.0.shell(&format!("busybox ip link set {found} name {name} || {up}"));
+    }
+
+    /// The guest's kernel sends by a VF before an application does. The VF's PMD has a packet socket on it.
+    fn expect_driven(&self, address: &str) {
+        let index = self.0.shell(&format!("cat /sys/bus/pci/devices/{address}/net/*/ifindex"));
+        wait_for(&format!("an application drives the VF at {address}"), || {
+            let sockets = self.0.shell("cat /proc/net/packet");
+            sockets.lines().any(|line| line.split_whitespace().nth(4) == Some(index.trim())).then_some(())
+        });
     }
 
     fn vf_goes(&mut self, name: &str, address: &str) {

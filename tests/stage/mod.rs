@@ -71,6 +71,8 @@ pub trait Place {
     fn netvsc_goes(&mut self, name: &str);
     /// Plugs a VF in, whose netdevice gets this name and is set up as netvsc does.
     fn vf_appears(&mut self, name: &str, address: &str, mac: &str);
+    /// Waits until an application drives the VF, where frames by its wire do not tell.
+    fn expect_driven(&self, _address: &str) {}
     /// Pulls a VF out, as the host does that asks the guest first.
     fn vf_goes(&mut self, name: &str, address: &str);
     /// Takes a VF away without asking: it is gone before anybody is told.

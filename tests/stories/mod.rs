@@ -73,6 +73,7 @@ fn vf_comes(place: &mut dyn Place, traffic: &Traffic, name: &str, address: &str)
         place.vf_appears(name, address, MAC);
         traffic.also_from(&wire);
     });
+    place.expect_driven(address);
     assert_eq!(traffic.lost(first..traffic.sent()).len(), 0, "frames lost as a VF came");
     // What the host sends by the VF arrives as well.
     expect_answer(&wire, MAC);
