@@ -338,6 +338,12 @@ impl Port {
         }
     }
 
+    /// Tells whether whatever happens to it next is an event.
+    pub fn is_at_rest(&self) -> bool {
+        let delivered = matches!(&self.vf, None | Some((_, Delivery::Taken { idle_since: None })));
+        delivered && self.phase != Phase::Left
+    }
+
     /// Tells whether its VF has begun to wait for its ibverbs device, whose coming no link event tells.
     pub fn waits_for_verbs(&self, now: Instant) -> bool {
         match &self.vf {
@@ -386,7 +392,7 @@ impl Port {
                 }
                 Delivery::Waiting { since, told: told || late }
             }
-            // The event of its coming up is heard, and a tick sees to one that stays down.
+            // The event of its coming up is heard, and one that stays down is seen to.
             Delivery::Waiting { since, .. } if !vf.up && now.duration_since(since) < UP_PATIENCE => delivery,
             // An owned port there is that of a VF which was removed and not yet let go, or somebody else's.
             Delivery::Waiting { .. } if occupant == Occupant::Owned => delivery,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF, random};
 use crate::stage::App;
-use crate::stats::{Row, median, spread, quantile, ratios};
+use crate::stats::{Row, median, quantile, ratios, spread};
 use crate::{Effort, Figure};
 
 /// failsafe's own period, which the C driver leaves as it is.
@@ -59,11 +59,7 @@ fn idle_calls(app: &App, window: Duration) -> f64 {
 
 /// Watches applications with so many ports, beside so many links, at the same time, each in namespaces of its own; the
 /// drivers have their turns. The values are by number of ports.
-fn watch(
-    effort: Effort,
-    cells: &[(usize, usize)],
-    measure: impl Fn(&App, Duration) -> f64 + Sync,
-) -> Vec<Turns> {
+fn watch(effort: Effort, cells: &[(usize, usize)], measure: impl Fn(&App, Duration) -> f64 + Sync) -> Vec<Turns> {
     let together = Barrier::new(cells.len());
     std::thread::scope(|scope| {
         let watched: Vec<_> = cells
@@ -92,7 +88,8 @@ fn watch(
 
 /// What the drivers add to what there is without them, turn by turn.
 fn added(turns: &Turns) -> (Vec<f64>, Vec<f64>) {
-    let over = |driver| turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect();
+    let over =
+        |driver| turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect();
     (over(Driver::Ours), over(Driver::C))
 }
 
@@ -243,8 +240,9 @@ pub fn hold(effort: Effort) -> Figure {
             .base("no driver", &[quantile(&turns[&Driver::None], 1.0)])
             .done(),
     ];
-    let text = "The longest time from one alarm of 1 ms to the next, on the interrupt thread, while a VF comes and goes \
+    let text =
+        "The longest time from one alarm of 1 ms to the next, on the interrupt thread, while a VF comes and goes \
                 twice, with a stand-in for failsafe: what failsafe does there is not the drivers'."
-        .to_owned();
+            .to_owned();
     Figure { text, rows, series: Vec::new() }
 }

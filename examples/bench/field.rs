@@ -68,7 +68,8 @@ impl Field {
                 "failsafe" => &["-lrte_ethdev", "-lrte_bus_vdev", "-lrte_eal"],
                 _ => &["-lrte_bus_vdev", "-lrte_eal"],
             };
-            let options = [&["-shared", "-fPIC", "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API"], libraries].concat();
+            let options =
+                [&["-shared", "-fPIC", "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API"], libraries].concat();
             (name, stage::compile(&source, &options))
         };
         let plugins = ["failsafe", "tap", "gap"].map(plugin).into();
@@ -118,18 +119,17 @@ impl Field {
         }
     }
 
-    /// Devices, with their arguments, that make a port for each NetVSC interface.
+    /// Devices, with their arguments, that make a port for each NetVSC interface: an instance each, as the C driver takes
+    /// one interface only.
     pub fn devices(&self, driver: Driver, poll_ms: u32) -> Vec<String> {
-        let names: String = (0..self.ports).map(|port| format!(",iface=n{port}")).collect();
-        match driver {
-            Driver::Ours => vec![format!("net_vdev_netvsc0{names},hotplug_poll={poll_ms}")],
-            Driver::C => vec![format!("net_vdev_netvsc0{names}")],
-            Driver::None => (0..self.ports)
-                .map(|port| {
-                    format!("net_failsafe_vsc{port},hotplug_poll={poll_ms},fd(9),dev(net_tap_vsc{port},remote=n{port})")
-                })
-                .collect(),
-        }
+        let device = |port| match driver {
+            Driver::Ours => format!("net_vdev_netvsc{port},iface=n{port},hotplug_poll={poll_ms}"),
+            Driver::C => format!("net_vdev_netvsc{port},iface=n{port}"),
+            Driver::None => {
+                format!("net_failsafe_vsc{port},hotplug_poll={poll_ms},fd(9),dev(net_tap_vsc{port},remote=n{port})")
+            }
+        };
+        (0..self.ports).map(device).collect()
     }
 
     /// Starts it, and waits until its ports are there.

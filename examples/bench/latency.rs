@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::field::{BOTH, Driver, FIRST, Failsafe, Field, Turns, VF, random};
+use crate::requests::{Requests, now};
 use crate::stage::{self, MAC, Wire, expect_answer, parse_mac, wait_for};
 use crate::stats::{Row, median, quantile, ratios};
-use crate::requests::{Requests, now};
 use crate::{Effort, Figure};
 
 /// What a driver's turns have in them: a C driver that looks once a second needs all phases of that second.

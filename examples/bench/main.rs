@@ -21,7 +21,13 @@
 //!   loss     packets lost when a VF comes and goes             stream.rs    real failsafe
 //! ```
 //! A failsafe port takes two of the 32 ports that stock DPDK has room for, so 32 ports need the stand-in.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a benchmark ends so")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark ends so"
+)]
 
 mod cost;
 mod field;
@@ -29,10 +35,10 @@ mod latency;
 mod memory;
 mod probe;
 mod requests;
-mod stats;
-mod stream;
 #[path = "../../tests/stage/mod.rs"]
 mod stage;
+mod stats;
+mod stream;
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -59,7 +65,9 @@ pub struct Figure {
     pub series: Vec<(&'static str, Value)>,
 }
 
-const FIGURES: [(&str, fn(Effort) -> Figure); 10] = [
+type Measure = fn(Effort) -> Figure;
+
+const FIGURES: [(&str, Measure); 10] = [
     ("posting", latency::posting),
     ("attach", latency::attach),
     ("idle", cost::idle),
@@ -98,7 +106,7 @@ fn main() -> ExitCode {
             keep(name, figure);
         }
     }
-    let reported = Command::new("python3").args([REPORT, RESULTS]).status().expect("python3");
+    let reported = Command::new(REPORT).arg(RESULTS).status().expect(REPORT);
     if reported.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -35,7 +35,8 @@ pub fn memory(effort: Effort) -> Figure {
         let (ours, c) = (over(turns, Driver::Ours), over(turns, Driver::C));
         Row::new(what, "MiB").ours(&ours).c(&c).goal("≤ 2 MiB", median(&ours) <= 2.0).done()
     };
-    let mut rows = vec![row("heap added, 4,000 links × 32 ports", &heap), row("RSS added, 4,000 links × 32 ports", &resident)];
+    let mut rows =
+        vec![row("heap added, 4,000 links × 32 ports", &heap), row("RSS added, 4,000 links × 32 ports", &resident)];
 
     let mut app = field.app(Driver::Ours, Failsafe::StandIn, 2000, &[]);
     let begin = Instant::now();

@@ -78,7 +78,8 @@ pub fn ratios(ours: &[f64], c: &[f64], least: f64) -> Vec<f64> {
 /// A row as a line of text.
 pub fn line(row: &Value) -> String {
     let number = |value: &Value| format!("{:.4}", value["median"].as_f64().unwrap_or(f64::NAN));
-    let part = |name: &str, key: &str| row.get(key).map_or(String::new(), |value| format!("  {name} {}", number(value)));
+    let part =
+        |name: &str, key: &str| row.get(key).map_or(String::new(), |value| format!("  {name} {}", number(value)));
     let met = row.get("met").map_or("", |met| if met == true { "met" } else { "NOT MET" });
     format!(
         "{} [{}]{}{}{}{}  {met}",

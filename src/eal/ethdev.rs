@@ -61,11 +61,7 @@ pub fn occupant(address: PciAddr) -> Occupant {
         return Occupant::Nobody;
     }
     let ports = on_function(address);
-    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) {
-        Occupant::Owned
-    } else {
-        Occupant::Unowned
-    }
+    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) { Occupant::Owned } else { Occupant::Unowned }
 }
 
 /// Tells whether a driver has the PCI function at `address`.

@@ -57,6 +57,11 @@ impl Links {
         self.unsettled = true;
     }
 
+    /// Tells whether the table is true, and nothing has to be looked at again.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.outdated && !self.unsettled
+    }
+
     /// Tells once whether something has to be looked at again.
     pub(super) fn take_unsettled(&mut self) -> bool {
         std::mem::take(&mut self.unsettled)
@@ -87,7 +92,7 @@ impl Links {
                     self.changes.extend(self.table.replace(dump));
                     self.outdated = false;
                 }
-                // Tried again at the next look, a second from now at most.
+                // Tried again at the next look.
                 Err(error) => warn!("after lost link events: {error}"),
             }
         }

@@ -5,10 +5,14 @@
 //! one lock, under which DPDK is never entered; the interrupt thread only tries it and comes back later.
 //!
 //! ```text
-//!   rtnetlink event ──┐
-//!   tick, each second ├─> rescan: look (lock) ─> ask DPDK ─> act (lock) ─> make or close ports
-//!   kick, at once ────┘
+//!   rtnetlink event ──────────────────────┐
+//!   kick, at once                         ├─> rescan: look (lock) ─> ask DPDK ─> act (lock) ─> make or close ports
+//!   pace, a second after one that left    │
+//!   something pending                     │
+//!   tick, each five seconds ──────────────┘
 //! ```
+//! An idle port is looked at by the tick alone, which is there in case that an event was missed.
+//!
 //! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe that ends,
 //! a rescan that found the lock taken.
 
@@ -38,7 +42,11 @@ use crate::port::PortId;
 use state::{Answers, Chosen, Job, Questions, Recipe, State};
 
 /// Period of the safety net.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(5);
+
+/// How often it is looked at what is pending and ends without an event: an address that failsafe has yet to read, a port
+/// to be tried again.
+const PACE: Duration = Duration::from_secs(1);
 
 /// Delay of a kick. A port that is about to go is still there when we hear of it (`rte_eth_dev_release_port`).
 const KICK: Duration = Duration::from_millis(1);
@@ -59,6 +67,8 @@ struct Manager {
     hidden: Mutex<Vec<Hidden>>,
     /// A kick is under way.
     kicked: AtomicBool,
+    /// The next look at what is pending is under way.
+    pacing: AtomicBool,
     /// The automatic instance was offered to EAL.
     offered: AtomicBool,
 }
@@ -67,6 +77,7 @@ static MANAGER: Manager = Manager {
     state: Mutex::new(State::new()),
     hidden: Mutex::new(Vec::new()),
     kicked: AtomicBool::new(false),
+    pacing: AtomicBool::new(false),
     offered: AtomicBool::new(false),
 };
 
@@ -323,19 +334,14 @@ fn close(id: PortId) {
         kick(KICK);
     } else {
         warn!("{}: its driver does not close it; trying again", recipe.label);
-        // The tick tries again.
         lock().leave(id);
+        pace();
     }
 }
 
 /// Has the interrupt thread rescan everything after `delay`, once for all who ask meanwhile. Callable from any thread.
 fn kick(delay: Duration) {
-    if !MANAGER.kicked.swap(true, Ordering::Relaxed) {
-        if let Err(error) = alarm::set(delay, kicked) {
-            MANAGER.kicked.store(false, Ordering::Relaxed);
-            error!("cannot set an alarm: {error}; the next tick makes up for it");
-        }
-    }
+    set_once(&MANAGER.kicked, delay, kicked);
 }
 
 fn kicked() {
@@ -344,7 +350,28 @@ fn kicked() {
     watch_on();
 }
 
-/// Runs each second while there is something to watch.
+/// Has the interrupt thread look again at what is pending. Callable from any thread.
+fn pace() {
+    set_once(&MANAGER.pacing, PACE, paced);
+}
+
+fn paced() {
+    MANAGER.pacing.store(false, Ordering::Relaxed);
+    rescan(true);
+    watch_on();
+}
+
+/// Sets an alarm whose callback clears `flag`, unless it is set already.
+fn set_once(flag: &AtomicBool, delay: Duration, callback: fn()) {
+    if !flag.swap(true, Ordering::Relaxed) {
+        if let Err(error) = alarm::set(delay, callback) {
+            flag.store(false, Ordering::Relaxed);
+            error!("cannot set an alarm: {error}; the next tick makes up for it");
+        }
+    }
+}
+
+/// Runs each [`TICK`] while there is something to watch.
 fn tick() {
     // Set again before the work, so that no failure ends the safety net.
     let over = try_lock().is_some_and(|mut state| state.is_idle() && state.stop_ticking());
@@ -457,6 +484,9 @@ fn rescan(all: bool) {
     }
     if waits {
         kick(VERBS_POLL);
+    }
+    if try_lock().is_none_or(|state| !state.is_at_rest(now)) {
+        pace();
     }
 }
 

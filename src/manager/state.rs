@@ -135,6 +135,14 @@ impl State {
         self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.iter().all(settled))
     }
 
+    /// Tells whether whatever happens next is an event.
+    pub(super) fn is_at_rest(&self, now: Instant) -> bool {
+        let put_off = |wanted: &Wanted| matches!(wanted.place, Place::Open { not_before: Some(_) });
+        let tried_again = self.instances.values().flat_map(|instance| &instance.wanted).any(put_off);
+        let ports = self.ports.values().all(|held| held.port.is_at_rest());
+        ports && !tried_again && !self.is_quiet(now) && self.links.is_settled()
+    }
+
     /// Tells whether DPDK calls us exactly when there is something to watch.
     pub(super) fn is_settled(&self) -> bool {
         let idle = self.is_idle();
