@@ -56,6 +56,11 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	$(ENDS_WITH_MAKE) cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- \
 		--ignored --test-threads=2
 
+.PHONY: bench
+bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes over an hour (root)
+	@tools/packages.sh bench
+	cargo run --quiet --locked --release --example bench
+
 .PHONY: overlay
 overlay: ## Put the driver in the place of the C driver in the DPDK tree that DPDK= names
 	@tools/overlay.sh "$(DPDK)"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Installs the Debian packages that are missing to build the driver and, with an argument, to test it ("check"), to test it
-# in a guest as well ("guest"; demo and matrix do without QEMU) or to make a package of it ("deb"). Rust is among them
-# where there is none, but not on Debian 12: the driver needs 1.85, which came with 13.
+# in a guest as well ("guest"; demo and matrix do without QEMU), to compare it with the C driver ("bench") or to make a
+# package of it ("deb"). Rust is among them where there is none, but not on Debian 12: the driver needs 1.85, which came
+# with 13.
 set -eu
 
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
@@ -14,6 +15,7 @@ guest="$check busybox-static cpio qemu-system-x86 strace"
 case ${1:-} in
 check) wanted="$build $check" ;;
 guest) wanted="$build $guest" ;;
+bench) wanted="$build $check python3-matplotlib strace" ;;
 deb) wanted="$build $deb" ;;
 *) wanted=$build ;;
 esac

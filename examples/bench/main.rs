@@ -118,6 +118,7 @@ fn keep(name: &str, figure: Figure) {
     let mut results: Map<String, Value> =
         fs::read_to_string(RESULTS).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     results.insert("setting".into(), setting());
+    results.insert("spread".into(), json!("the lowest and the highest of all turns"));
     let mut part = |key: &str, name: &str, value: Value| {
         let part = results.entry(key).or_insert_with(|| json!({}));
         part.as_object_mut().unwrap().insert(name.to_owned(), value);
@@ -138,7 +139,7 @@ fn setting() -> Value {
     json!({
         "cpu": cpu.trim_start_matches(['\t', ' ', ':']),
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
-        "kernel": run("uname", &["-r"]),
+        "kernel": run("uname", &["-r"]).split('-').next().unwrap_or_default(),
         "dpdk": run("pkg-config", &["--modversion", "libdpdk"]),
         "rustc": run("rustc", &["--version"]).split(' ').nth(1).unwrap_or_default(),
     })

@@ -14,6 +14,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 const EVENTS: u32 = 3_600_000;
 /// So many in one request to the kernel.
 const BATCH: usize = 100;
+/// A VF comes and goes once in so many requests; it is gone at each look.
+const VF_PERIOD: usize = 900;
 /// How often memory is looked at meanwhile.
 const LOOKS: u32 = 10;
 
@@ -70,9 +72,9 @@ fn churn(field: &mut Field, events: u32) {
     for part in 0..events as usize / BATCH {
         let first = part * BATCH % field.others.len();
         field.requests.touch(&field.others[first..first + BATCH], part as u32);
-        if part % 1000 == 500 {
+        if part % VF_PERIOD == VF_PERIOD / 2 {
             field.vf_appears(VF);
-        } else if part % 1000 == 999 {
+        } else if part % VF_PERIOD == VF_PERIOD - 1 {
             field.vf_goes(VF);
         }
     }

@@ -284,7 +284,7 @@ def table(rows):
     lines = [head, ["---"] * len(head)]
     for row in rows:
         base = row.get("base") or {"name": None}
-        stats = [row["ours"], row.get("c")] + [base if base["name"] == name else None for name in bases]
+        stats = [row.get("ours"), row.get("c")] + [base if base["name"] == name else None for name in bases]
         ratio = f"{spread(row['ratio'], '×')}, {row['pairs']} pairs" if row.get("ratio") else "–"
         goal = (row.get("goal") or "–").replace("<=", "≤").replace(">=", "≥")
         met = {True: "yes", False: "**no**", None: "–"}[row.get("met")]

@@ -24,11 +24,17 @@ const GOES: f64 = 6.0;
 const BACK: f64 = 8.0;
 const ENDS: f64 = 14.0;
 
-/// A packet of the stream: when it was sent, and when and by which way it came back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Fallback,
+    Vf,
+}
+
+/// A packet of the stream: when it was sent, and by which way it came back.
 #[derive(Clone, Copy)]
 struct Packet {
     sent: f64,
-    back: Option<(f64, bool)>,
+    back: Option<Way>,
 }
 
 struct Stream {
@@ -57,14 +63,13 @@ impl Stream {
     }
 
     fn collect(&mut self) {
-        let now = self.time();
-        let by_fallback = std::iter::from_fn(|| self.fallback.receive()).map(|number| (number, false));
-        let by_vf = std::iter::from_fn(|| self.vf.as_ref()?.receive()).map(|number| (number, true));
-        for (number, by_vf) in by_fallback.chain(by_vf).collect::<Vec<_>>() {
-            self.by_vf |= by_vf;
+        let by_fallback = std::iter::from_fn(|| self.fallback.receive()).map(|number| (number, Way::Fallback));
+        let by_vf = std::iter::from_fn(|| self.vf.as_ref()?.receive()).map(|number| (number, Way::Vf));
+        for (number, way) in by_fallback.chain(by_vf).collect::<Vec<_>>() {
+            self.by_vf |= way == Way::Vf;
             // Others were sent before the stream.
             if let Some(packet) = self.packets.get_mut(number as usize) {
-                packet.back.get_or_insert((now, by_vf));
+                packet.back.get_or_insert(way);
             }
         }
     }
@@ -128,17 +133,19 @@ fn lost(packets: &[Packet], from: f64, to: f64) -> f64 {
     packets.iter().filter(|packet| (from..to).contains(&packet.sent) && packet.back.is_none()).count() as f64
 }
 
+/// Counts packets by when they were sent: all, and those that came back by either way.
 fn bins(packets: &[Packet]) -> Value {
-    let count = |want: bool| {
+    let count = |want: &dyn Fn(&Packet) -> bool| {
         let mut bins = vec![0u32; (ENDS / BIN_S) as usize];
-        for (at, by_vf) in packets.iter().filter_map(|packet| packet.back) {
-            if let Some(bin) = bins.get_mut((at / BIN_S) as usize).filter(|_| by_vf == want) {
+        for packet in packets.iter().filter(|packet| want(packet)) {
+            if let Some(bin) = bins.get_mut((packet.sent / BIN_S) as usize) {
                 *bin += 1;
             }
         }
         bins
     };
-    json!({ "vf": count(true), "fallback": count(false) })
+    let by = |want| move |packet: &Packet| packet.back == Some(want);
+    json!({ "sent": count(&|_| true), "vf": count(&by(Way::Vf)), "fallback": count(&by(Way::Fallback)) })
 }
 
 pub fn loss(effort: Effort) -> Figure {
