@@ -35,6 +35,7 @@ check: with-tests ## Format, lints and every test (root)
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
+	cargo run --quiet --locked --release --example instructions
 	tests/reproducible.sh $(BUILD)
 	tests/install.sh
 	tests/overlay.sh "$$(tests/dpdk-source.sh)"

@@ -9,7 +9,7 @@ set -eu
 build="clang gcc libc6-dev libclang-dev libdpdk-dev meson ninja-build pkg-config"
 deb="debhelper dpkg-dev"
 check="$deb binutils dpdk dpdk-dev g++ gcc iproute2 iputils-ping libsystemd-dev lintian lld mount python3-pyelftools
-	util-linux"
+	util-linux valgrind"
 guest="$check busybox-static cpio qemu-system-x86 strace"
 
 case ${1:-} in
