@@ -250,7 +250,7 @@ def plot_idle(idle, theme):
     ax.set_xticks(links, [f"{n:,}" for n in links])
     ax.minorticks_off()
     ax.grid(axis="y")
-    ax.set_xlabel("links of the machine")
+    ax.set_xlabel("links beside those of the ports")
     return fig
 
 
@@ -285,7 +285,7 @@ def table(rows):
     for row in rows:
         base = row.get("base") or {"name": None}
         stats = [row.get("ours"), row.get("c")] + [base if base["name"] == name else None for name in bases]
-        ratio = f"{spread(row['ratio'], '×')}, {row['pairs']} pairs" if row.get("ratio") else "–"
+        ratio = f"{spread(row['ratio'], '×')}, {counted(row['pairs'], 'pair')}" if row.get("ratio") else "–"
         goal = (row.get("goal") or "–").replace("<=", "≤").replace(">=", "≥")
         met = {True: "yes", False: "**no**", None: "–"}[row.get("met")]
         lines.append([row["what"], *(spread(stat, row["unit"]) if stat else "–" for stat in stats), ratio, goal, met])
