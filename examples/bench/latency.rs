@@ -22,6 +22,9 @@ const PERIOD_MS: u64 = 1000;
 /// The VF's PCI function is there before its link; EAL would have its PMD take it.
 const NOT_BY_EAL: [&str; 2] = ["-b", VF.1];
 
+/// How often failsafe looks by itself: its phase is another one.
+const LONGEST_POLL_MS: u64 = 2000;
+
 /// Links that are changed each second, without a concern for the driver.
 const CHURN_PER_SECOND: u32 = 1000;
 
@@ -129,7 +132,7 @@ fn attached(field: &mut Field, driver: Driver, poll_ms: u32) -> f64 {
                 sleep(Duration::from_micros(500));
             }
         });
-        sleep(Duration::from_millis(random(PERIOD_MS)));
+        sleep(Duration::from_millis(random(LONGEST_POLL_MS)));
         let begin = field.vf_appears(VF);
         let vf = Wire::at(&format!("{}p", VF.0));
         let came = wait_for("a packet is sent by the VF", || {
@@ -182,7 +185,7 @@ pub fn attach(effort: Effort) -> Figure {
     let text = format!(
         "From the request that makes the VF's link, up, to the first packet that leaves by it: DPDK's failsafe, a stand-in \
          for the VF's PMD, a stream of packets into the NetVSC interface that the application sends back. {} times a \
-         driver, at random phases of a second, each with a fresh application. failsafe looks each 100 ms, as this driver \
+         driver, at random phases of two seconds, each with a fresh application. failsafe looks each 100 ms, as this driver \
          has it by default, or each 2 s, as with the C driver, which has no argument for that.",
         effort.pairs * SAMPLES
     );
@@ -205,7 +208,7 @@ fn churn_until(others: &[u32], end: &AtomicBool) -> f64 {
 }
 
 pub fn churn(effort: Effort) -> Figure {
-    /// As long as the issue with a link that flaps may last.
+    /// How long a turn lasts.
     const LASTS: Duration = Duration::from_secs(20);
     let mut field = Field::new(1, 100);
     field.vf_is_ready(VF);
