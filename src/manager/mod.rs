@@ -345,9 +345,7 @@ fn kick(delay: Duration) {
 }
 
 fn kicked() {
-    MANAGER.kicked.store(false, Ordering::Relaxed);
-    rescan(true);
-    watch_on();
+    rang(&MANAGER.kicked);
 }
 
 /// Has the interrupt thread look again at what is pending. Callable from any thread.
@@ -356,12 +354,10 @@ fn pace() {
 }
 
 fn paced() {
-    MANAGER.pacing.store(false, Ordering::Relaxed);
-    rescan(true);
-    watch_on();
+    rang(&MANAGER.pacing);
 }
 
-/// Sets an alarm whose callback clears `flag`, unless it is set already.
+/// Sets an alarm whose callback calls [`rang`], unless it is set already.
 fn set_once(flag: &AtomicBool, delay: Duration, callback: fn()) {
     if !flag.swap(true, Ordering::Relaxed) {
         if let Err(error) = alarm::set(delay, callback) {
@@ -369,6 +365,13 @@ fn set_once(flag: &AtomicBool, delay: Duration, callback: fn()) {
             error!("cannot set an alarm: {error}; the next tick makes up for it");
         }
     }
+}
+
+/// An alarm of [`set_once`] has gone off.
+fn rang(flag: &AtomicBool) {
+    flag.store(false, Ordering::Relaxed);
+    rescan(true);
+    watch_on();
 }
 
 /// Runs each [`TICK`] while there is something to watch.
