@@ -61,9 +61,9 @@ fn an_idle_port_wakes_the_interrupt_thread_for_its_tick_only_however_many_links_
     stage::ip_batch(&links);
     // Failsafe's own poll is not ours.
     let app = App::start(&[&format!("{START},hotplug_poll=60000")]);
-    stage::wait_for("three seconds with a wake-up for each, and a few to spare", || {
+    stage::wait_for("eleven seconds with three ticks at most, and a few to spare", || {
         let before = app.wakeups();
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(std::time::Duration::from_secs(11));
         (app.wakeups() - before <= 6).then_some(())
     });
 }
