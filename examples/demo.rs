@@ -7,15 +7,13 @@
 #[path = "../tests/stage/mod.rs"]
 mod stage;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{JoinHandle, sleep, spawn};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use stage::{BUILD, MAC, Stage, Wire, parse_mac};
+use stage::{BUILD, Frame, MAC, Stage, Traffic};
 
 /// Pause between two packets of the stream.
 const GAP: Duration = Duration::from_millis(1);
@@ -31,55 +29,27 @@ const UNDER_WAY: Duration = Duration::from_millis(200);
 
 const LOG: &str = "/run/testpmd.log";
 
-/// Packets sent in one phase, and by which way they came back.
-#[derive(Default, Clone)]
-struct Tally {
+/// The far end of the NetVSC interface's wire.
+const FALLBACK: &str = "eth1p";
+
+/// A part of the demonstration.
+struct Phase {
     title: String,
-    sent: u32,
-    by_fallback: u32,
-    by_vf: u32,
+    /// The first packet that was sent in it.
+    first: u32,
 }
 
-/// The stream as its thread and the demonstration see it.
-#[derive(Default)]
-struct Stream {
-    /// The far end of the VF's wire, while there is a VF.
-    vf: Option<Wire>,
-    /// Whether the host sends by the VF.
-    host_uses_vf: bool,
-    /// The phase in which each packet was sent that has not come back.
-    under_way: BTreeMap<u32, usize>,
-    phases: Vec<Tally>,
-    /// When a packet came back last, by the fallback and by the VF.
-    last_back: [Option<Instant>; 2],
-    over: bool,
+/// Packets sent in one phase, and by which way they came back.
+struct Tally {
+    sent: usize,
+    by_fallback: usize,
+    by_vf: usize,
 }
 
-impl Stream {
-    fn send(&mut self, fallback: &Wire, number: u32) {
-        let Some(phase) = self.phases.len().checked_sub(1) else { return };
-        let mac = parse_mac(MAC);
-        let by_vf = self.host_uses_vf && self.vf.as_ref().is_some_and(|vf| vf.try_send(mac, number));
-        if by_vf || fallback.try_send(mac, number) {
-            self.under_way.insert(number, phase);
-            self.phases[phase].sent += 1;
-        }
-    }
-
-    fn collect(&mut self, fallback: &Wire) {
-        while let Some(number) = fallback.receive() {
-            self.came_back(number, false);
-        }
-        while let Some(number) = self.vf.as_ref().and_then(Wire::receive) {
-            self.came_back(number, true);
-        }
-    }
-
-    fn came_back(&mut self, number: u32, by_vf: bool) {
-        self.last_back[usize::from(by_vf)] = Some(Instant::now());
-        let Some(phase) = self.under_way.remove(&number) else { return };
-        let tally = &mut self.phases[phase];
-        if by_vf { tally.by_vf += 1 } else { tally.by_fallback += 1 }
+impl Tally {
+    fn of(packets: &[Frame]) -> Self {
+        let back = |want: fn(usize) -> bool| packets.iter().filter(|packet| packet.back_by.is_some_and(want)).count();
+        Self { sent: packets.len(), by_fallback: back(|wire| wire == 0), by_vf: back(|wire| wire > 0) }
     }
 }
 
@@ -87,8 +57,8 @@ struct Demo {
     stage: Stage,
     testpmd: Child,
     start: Instant,
-    stream: Arc<Mutex<Stream>>,
-    thread: Option<JoinHandle<()>>,
+    stream: Traffic,
+    phases: Vec<Phase>,
 }
 
 impl Demo {
@@ -110,45 +80,27 @@ impl Demo {
             .stderr(log)
             .spawn()
             .expect("dpdk-testpmd, of the package dpdk-dev");
-        let stream = Arc::<Mutex<Stream>>::default();
-        let (shared, fallback) = (Arc::clone(&stream), Wire::at("eth1p"));
-        let thread = spawn(move || {
-            for number in 0.. {
-                let mut stream = shared.lock().unwrap();
-                if stream.over {
-                    return;
-                }
-                stream.send(&fallback, number);
-                stream.collect(&fallback);
-                drop(stream);
-                sleep(GAP);
-            }
-        });
-        Self { stage, testpmd, start: Instant::now(), stream, thread: Some(thread) }
-    }
-
-    fn stream(&self) -> MutexGuard<'_, Stream> {
-        self.stream.lock().unwrap()
+        let stream = Traffic::each(GAP, FALLBACK, MAC);
+        Self { stage, testpmd, start: Instant::now(), stream, phases: Vec::new() }
     }
 
     fn say(&self, text: &str) {
         println!("{:9.3} s  {text}", self.start.elapsed().as_secs_f64());
     }
 
-    fn begin(&self, title: &str) {
-        self.stream().phases.push(Tally { title: title.to_owned(), ..Tally::default() });
+    fn begin(&mut self, title: &str) {
+        self.phases.push(Phase { title: title.to_owned(), first: self.stream.sent() });
         self.say(title);
     }
 
-    /// Waits until a packet comes back by the VF, or by the fallback, that did so after `since`.
-    fn until_back_by(&mut self, vf: bool, since: Instant) -> Result<Duration, String> {
+    /// Waits until a packet comes back by this wire after `since`, and returns how long after.
+    fn until_back_by(&mut self, wire: &str, since: Instant) -> Result<Duration, String> {
         loop {
-            if let Some(last) = self.stream().last_back[usize::from(vf)].filter(|&last| last > since) {
-                return Ok(last - since);
+            if let Some(waited) = self.stream.back_by(wire, since) {
+                return Ok(waited);
             }
             if since.elapsed() > PATIENCE {
-                let path = if vf { "VF" } else { "fallback" };
-                return Err(format!("no packet came back by the {path} within {PATIENCE:?}"));
+                return Err(format!("no packet came back by {wire} within {PATIENCE:?}"));
             }
             if let Ok(Some(status)) = self.testpmd.try_wait() {
                 return Err(format!("dpdk-testpmd ended: {status}"));
@@ -162,7 +114,8 @@ impl Demo {
         let end = Instant::now() + PHASE;
         while Instant::now() < end {
             sleep(Duration::from_secs(1));
-            if let Some(Tally { sent, by_fallback, by_vf, .. }) = self.stream().phases.last() {
+            if let Some(phase) = self.phases.last() {
+                let Tally { sent, by_fallback, by_vf } = Tally::of(&self.stream.frames()[phase.first as usize..]);
                 self.say(&format!("  {sent:5} sent  {by_fallback:5} back by the fallback  {by_vf:5} back by the VF"));
             }
         }
@@ -171,11 +124,13 @@ impl Demo {
     fn vf_comes(&mut self, name: &str, address: &str) -> Result<Duration, String> {
         self.stage.vf_appears(name, address, MAC);
         let appeared = Instant::now();
-        self.stream().vf = Some(Wire::at(&format!("{name}p")));
+        let wire = format!("{name}p");
+        self.stream.also_from(&wire);
         self.begin(&format!("VF {name} at {address} has appeared"));
-        let waited = self.until_back_by(true, appeared)?;
+        let waited = self.until_back_by(&wire, appeared)?;
         self.say(&format!("packets go by the VF, {} ms after it appeared", waited.as_millis()));
-        self.stream().host_uses_vf = true;
+        // The host does so, too.
+        self.stream.send_by(Some(&wire));
         self.watch();
         Ok(waited)
     }
@@ -186,12 +141,8 @@ impl Demo {
         sleep(UNDER_WAY);
         self.stage.vf_goes(name, address);
         let gone = Instant::now();
-        {
-            let mut stream = self.stream();
-            stream.host_uses_vf = false;
-            stream.vf = None;
-        }
-        let waited = self.until_back_by(false, gone)?;
+        self.stream.send_by(None);
+        let waited = self.until_back_by(FALLBACK, gone)?;
         self.say(&format!("packets go by the fallback, {} ms after it went", waited.as_millis()));
         self.watch();
         Ok(())
@@ -199,14 +150,7 @@ impl Demo {
 
     fn run(&mut self) -> Result<(), String> {
         // Until testpmd is up packets are lost, and not counted.
-        let started = Instant::now();
-        self.stream().phases.push(Tally::default());
-        self.until_back_by(false, started)?;
-        {
-            let mut stream = self.stream();
-            stream.phases.clear();
-            stream.under_way.clear();
-        }
+        self.until_back_by(FALLBACK, Instant::now())?;
         self.start = Instant::now();
         self.begin("port net_failsafe_vsc0 is up on the fallback");
         self.watch();
@@ -217,26 +161,21 @@ impl Demo {
     }
 
     fn finish(&mut self, first: Duration, second: Duration) -> Result<(), String> {
-        let fallback = Wire::at("eth1p");
-        self.stream().over = true;
-        if let Some(thread) = self.thread.take() {
-            thread.join().map_err(|_| "the stream ended early")?;
-        }
+        self.stream.end().map_err(|_| "the stream ended early")?;
         sleep(UNDER_WAY);
-        let mut stream = self.stream();
-        stream.collect(&fallback);
+        let packets = self.stream.frames();
         println!("\n{:48}{:>6}{:>14}{:>8}{:>6}", "", "sent", "by fallback", "by VF", "lost");
         let mut verdict = Ok(());
-        for (position, tally) in stream.phases.iter().enumerate() {
-            let lost = stream.under_way.values().filter(|&&phase| phase == position).count();
-            let Tally { title, sent, by_fallback, by_vf } = tally;
+        let ends = self.phases.iter().skip(1).map(|next| next.first).chain([self.stream.sent()]);
+        for (Phase { title, first }, end) in self.phases.iter().zip(ends) {
+            let Tally { sent, by_fallback, by_vf } = Tally::of(&packets[*first as usize..end as usize]);
+            let lost = sent - by_fallback - by_vf;
             println!("{title:48}{sent:6}{by_fallback:14}{by_vf:8}{lost:6}");
             // What is on its way by a VF that vanishes is lost; nothing else is.
             if lost > 0 && !title.ends_with("goes") {
                 verdict = Err(format!("packets were lost: {title}"));
             }
         }
-        drop(stream);
         let (first, second) = (first.as_millis(), second.as_millis());
         println!("\nattach latency: {first} ms, at the other address {second} ms");
         if let Some(mut stdin) = self.testpmd.stdin.take() {

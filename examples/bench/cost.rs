@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF, random};
+use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF, added, random};
 use crate::stage::App;
 use crate::stats::{Row, median, quantile, ratios, spread};
 use crate::{Effort, Figure};
@@ -57,40 +57,31 @@ fn idle_calls(app: &App, window: Duration) -> f64 {
     calls as f64 / window.as_secs_f64()
 }
 
-/// Watches applications with so many ports, beside so many links, at the same time, each in namespaces of its own; the
-/// drivers have their turns. The values are by number of ports.
-fn watch(effort: Effort, cells: &[(usize, usize)], measure: impl Fn(&App, Duration) -> f64 + Sync) -> Vec<Turns> {
-    let together = Barrier::new(cells.len());
+/// Does something for each cell at the same time, each in namespaces of its own. They wait for each other at the barrier.
+fn side_by_side<C: Copy + Send, T: Send>(cells: &[C], work: impl Fn(C, &Barrier) -> T + Sync) -> Vec<T> {
+    let (barrier, work) = (&Barrier::new(cells.len()), &work);
     std::thread::scope(|scope| {
-        let watched: Vec<_> = cells
-            .iter()
-            .map(|&(ports, links)| {
-                let (together, measure) = (&together, &measure);
-                scope.spawn(move || {
-                    let field = Field::new(ports, links);
-                    let mut turns = Turns::new();
-                    for _ in 0..effort.pairs {
-                        for driver in ALL {
-                            let app = field.app(driver, failsafe(ports), POLL_MS, &[]);
-                            sleep(SETTLE);
-                            together.wait();
-                            turns.entry(driver).or_default().push(measure(&app, effort.window));
-                            together.wait();
-                        }
-                    }
-                    turns
-                })
-            })
-            .collect();
-        watched.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = cells.iter().map(|&cell| scope.spawn(move || work(cell, barrier))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
-/// What the drivers add to what there is without them, turn by turn.
-fn added(turns: &Turns) -> (Vec<f64>, Vec<f64>) {
-    let over =
-        |driver| turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect();
-    (over(Driver::Ours), over(Driver::C))
+/// Watches applications with so many ports, beside so many links; the drivers have their turns. The values are by cell.
+fn watch(effort: Effort, cells: &[(usize, usize)], measure: impl Fn(&App, Duration) -> f64 + Sync) -> Vec<Turns> {
+    side_by_side(cells, |(ports, links), together| {
+        let field = Field::new(ports, links);
+        let mut turns = Turns::new();
+        for _ in 0..effort.pairs {
+            for driver in ALL {
+                let app = field.app(driver, failsafe(ports), POLL_MS, &[]);
+                sleep(SETTLE);
+                together.wait();
+                turns.entry(driver).or_default().push(measure(&app, effort.window));
+                together.wait();
+            }
+        }
+        turns
+    })
 }
 
 pub fn idle(effort: Effort) -> Figure {
@@ -103,7 +94,7 @@ pub fn idle(effort: Effort) -> Figure {
     let cell = |ports, links| &cells.iter().find(|(cell, _)| *cell == (ports, links)).unwrap().1;
     let mut rows = Vec::new();
     for ((ports, links), turns) in &cells {
-        let (ours, c) = added(turns);
+        let (ours, c) = (added(turns, Driver::Ours), added(turns, Driver::C));
         let ratio = median(&ratios(&ours, &c, LEAST_US));
         let row = Row::new(format!("idle cost, {links} links × {ports} ports"), "µs of CPU per second")
             .ours(&ours)
@@ -124,10 +115,7 @@ pub fn idle(effort: Effort) -> Figure {
     }
     let by_ports = |driver: Driver| {
         let line = |ports| {
-            let values = LINKS.map(|links| {
-                let (ours, c) = added(cell(ports, links));
-                spread(if driver == Driver::Ours { &ours } else { &c })
-            });
+            let values = LINKS.map(|links| spread(&added(cell(ports, links), driver)));
             (ports.to_string(), json!(values))
         };
         Value::Object(PORTS.map(line).into_iter().collect())
@@ -152,7 +140,7 @@ pub fn calls(effort: Effort) -> Figure {
     let cells = PORTS.map(|ports| (ports, 1000));
     let turns = watch(effort, &cells, idle_calls);
     let row = |((ports, links), turns): (&(usize, usize), &Turns)| {
-        let (ours, c) = added(turns);
+        let (ours, c) = (added(turns, Driver::Ours), added(turns, Driver::C));
         let most = 2.0 * *ports as f64;
         Row::new(format!("system calls when idle, {links} links × {ports} ports"), "per second")
             .ours(&ours)
@@ -173,22 +161,12 @@ pub fn calls(effort: Effort) -> Figure {
 pub fn poll(effort: Effort) -> Figure {
     const POLLS_MS: [u32; 3] = [10, 100, 2000];
     let cells: Vec<_> = [1, 8].iter().flat_map(|&ports| POLLS_MS.map(|poll| (ports, poll))).collect();
-    let together = Barrier::new(cells.len());
-    let turns: Vec<Vec<f64>> = std::thread::scope(|scope| {
-        let watched: Vec<_> = cells
-            .iter()
-            .map(|&(ports, poll_ms)| {
-                let together = &together;
-                scope.spawn(move || {
-                    let field = Field::new(ports, 0);
-                    let app = field.app(Driver::None, Failsafe::Real, poll_ms, &[]);
-                    sleep(SETTLE);
-                    together.wait();
-                    (0..effort.pairs).map(|_| idle_cost(&app, effort.window)).collect()
-                })
-            })
-            .collect();
-        watched.into_iter().map(|thread| thread.join().unwrap()).collect()
+    let turns: Vec<Vec<f64>> = side_by_side(&cells, |(ports, poll_ms), together| {
+        let field = Field::new(ports, 0);
+        let app = field.app(Driver::None, Failsafe::Real, poll_ms, &[]);
+        sleep(SETTLE);
+        together.wait();
+        (0..effort.pairs).map(|_| idle_cost(&app, effort.window)).collect()
     });
     let rows = cells.iter().zip(&turns).map(|((ports, poll_ms), turns)| {
         let what = format!("failsafe's own poll, hotplug_poll={poll_ms}, {ports} ports");
@@ -224,8 +202,7 @@ pub fn hold(effort: Effort) -> Figure {
             turns.entry(driver).or_default().push(longest as f64 / 1e6);
         }
     }
-    let (ours, c) = added(&turns);
-    let all = turns[&Driver::Ours].clone();
+    let (ours, c) = (added(&turns, Driver::Ours), added(&turns, Driver::C));
     let ratio = ratios(&ours, &c, 0.01);
     let rows = vec![
         Row::new("longest hold of the interrupt thread, 1,000 links × 8 ports", "ms over no driver")
@@ -237,7 +214,7 @@ pub fn hold(effort: Effort) -> Figure {
             .note("a difference below 0.01 ms counts as that")
             .done(),
         Row::new("the longest of all", "ms")
-            .ours(&[quantile(&all, 1.0)])
+            .ours(&[quantile(&turns[&Driver::Ours], 1.0)])
             .c(&[quantile(&turns[&Driver::C], 1.0)])
             .base("no driver", &[quantile(&turns[&Driver::None], 1.0)])
             .done(),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::requests::Requests;
 use crate::stage::{self, App, MAC, PCI, Stage, ip_batch, parse_mac, wait_for};
@@ -37,6 +38,11 @@ pub const ALL: [Driver; 3] = [Driver::Ours, Driver::C, Driver::None];
 
 /// What one driver had in each turn, by driver.
 pub type Turns = HashMap<Driver, Vec<f64>>;
+
+/// What a driver adds to what there is without one, turn by turn.
+pub fn added(turns: &Turns, driver: Driver) -> Vec<f64> {
+    turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect()
+}
 
 /// Which failsafe an application has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,18 +147,20 @@ impl Field {
     }
 
     /// Makes a VF's link, which is up at once, and returns the time just before.
-    pub fn vf_appears(&mut self, (name, address): (&'static str, &str)) -> i64 {
-        let index = self.stage.vf_is_due(name, address);
-        self.vfs.insert(name, index);
-        self.requests.make_veth(name, index, parse_mac(MAC))
+    pub fn vf_appears(&mut self, (name, address): (&'static str, &str)) -> Instant {
+        self.make_vf(name, address, MAC)
     }
 
     /// Makes the VF's link with another MAC. To make a link takes the kernel half a millisecond, whoever listens; to give
     /// this one the VF's MAC, as [`Field::post`] does, takes next to nothing.
     pub fn vf_is_ready(&mut self, (name, address): (&'static str, &str)) {
+        self.make_vf(name, address, OTHER_MAC);
+    }
+
+    fn make_vf(&mut self, name: &'static str, address: &str, mac: &str) -> Instant {
         let index = self.stage.vf_is_due(name, address);
         self.vfs.insert(name, index);
-        self.requests.make_veth(name, index, parse_mac(OTHER_MAC));
+        self.requests.make_veth(name, index, parse_mac(mac))
     }
 
     /// Has the link become the VF, and returns how long it took until its address could be read, in milliseconds. It is

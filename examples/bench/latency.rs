@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::field::{BOTH, Driver, FIRST, Failsafe, Field, Turns, VF, random};
-use crate::requests::{Requests, now};
-use crate::stage::{self, MAC, Wire, expect_answer, parse_mac, wait_for};
+use crate::requests::Requests;
+use crate::stage::{self, MAC, Traffic, expect_answer};
 use crate::stats::{Row, median, quantile, ratios};
 use crate::{Effort, Figure};
 
@@ -119,38 +119,16 @@ fn attached(field: &mut Field, driver: Driver, poll_ms: u32) -> f64 {
     app.ok("start net_failsafe_vsc0");
     let far = format!("{FIRST}p");
     expect_answer(&far, MAC);
-    let (wire, mac) = (Wire::at(&far), parse_mac(MAC));
-    let sending = AtomicBool::new(true);
-    let took = std::thread::scope(|scope| {
-        let sending = &sending;
-        scope.spawn(move || {
-            for number in 0.. {
-                if !sending.load(Ordering::Relaxed) {
-                    break;
-                }
-                wire.try_send(mac, number);
-                sleep(Duration::from_micros(500));
-            }
-        });
-        sleep(Duration::from_millis(random(LONGEST_POLL_MS)));
-        let begin = field.vf_appears(VF);
-        let vf = Wire::at(&format!("{}p", VF.0));
-        let came = wait_for("a packet is sent by the VF", || {
-            let deadline = Instant::now() + Duration::from_millis(4);
-            while Instant::now() < deadline {
-                if vf.receive().is_some() {
-                    return Some(now());
-                }
-                sleep(Duration::from_micros(100));
-            }
-            None
-        });
-        sending.store(false, Ordering::Relaxed);
-        (came - begin) as f64 / 1e6
-    });
+    let traffic = Traffic::into(&far, MAC);
+    sleep(Duration::from_millis(random(LONGEST_POLL_MS)));
+    let begin = field.vf_appears(VF);
+    let wire = format!("{}p", VF.0);
+    traffic.also_from(&wire);
+    let took = traffic.expect_back_by(&wire, begin);
+    drop(traffic);
     app.kill();
     field.vf_goes(VF);
-    took
+    took.as_secs_f64() * 1e3
 }
 
 pub fn attach(effort: Effort) -> Figure {

@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF};
+use crate::field::{ALL, Driver, Failsafe, Field, Turns, VF, added};
 use crate::stats::{Row, median, quantile};
 use crate::{Effort, Figure};
 
@@ -30,11 +30,8 @@ pub fn memory(effort: Effort) -> Figure {
             resident.entry(driver).or_default().push(app.resident_bytes() as f64 / MIB);
         }
     }
-    let over = |turns: &Turns, driver| -> Vec<f64> {
-        turns[&driver].iter().zip(&turns[&Driver::None]).map(|(with, without)| with - without).collect()
-    };
     let row = |what: &str, turns: &Turns| {
-        let (ours, c) = (over(turns, Driver::Ours), over(turns, Driver::C));
+        let (ours, c) = (added(turns, Driver::Ours), added(turns, Driver::C));
         Row::new(what, "MiB").ours(&ours).c(&c).goal("≤ 2 MiB", median(&ours) <= 2.0).done()
     };
     let mut rows =

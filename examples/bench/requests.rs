@@ -2,6 +2,7 @@
 //! Links made, changed and taken away by a request of our own, so that it is known when.
 
 use std::io;
+use std::time::Instant;
 
 use libc::{
     AF_UNSPEC, IFF_UP, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO,
@@ -16,7 +17,7 @@ use vdev_netvsc::host::message::build;
 const VETH_INFO_PEER: u16 = 1;
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.
-pub fn now() -> i64 {
+fn now() -> i64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     time.tv_sec() * 1_000_000_000 + time.tv_nsec()
 }
@@ -38,7 +39,7 @@ impl Requests {
     /// Makes a pair of links, `<name>` and its far end `<name>p`, and returns the time just before.
     ///
     /// The first is up at once; the kernel lets the other be up only then.
-    pub fn make_veth(&self, name: &str, index: u32, mac: [u8; 6]) -> i64 {
+    pub fn make_veth(&self, name: &str, index: u32, mac: [u8; 6]) -> Instant {
         let far = text(&format!("{name}p"));
         let peer = build(0, 0, 0, &info(0, ANY), &[(IFLA_IFNAME, &far)]);
         let data = attribute(VETH_INFO_PEER, without_header(&peer));
@@ -46,13 +47,13 @@ impl Requests {
         let attributes: &[(u16, &[u8])] = &[(IFLA_IFNAME, &text(name)), (IFLA_ADDRESS, &mac), (IFLA_LINKINFO, &kind)];
         let flags = (NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) as u16;
         let request = build(RTM_NEWLINK, flags, 1, &info(index, UP), attributes);
-        let begin = now();
+        let begin = Instant::now();
         self.ask(&request);
         self.ask(&build(RTM_SETLINK, (NLM_F_REQUEST | NLM_F_ACK) as u16, 1, &info(0, UP), &[(IFLA_IFNAME, &far)]));
         begin
     }
 
-    /// Gives a link an address, and returns the time just before.
+    /// Gives a link an address, and returns the time just before, as other processes tell it.
     pub fn set_address(&self, index: u32, mac: [u8; 6]) -> i64 {
         let flags = (NLM_F_REQUEST | NLM_F_ACK) as u16;
         let request = build(RTM_SETLINK, flags, 1, &info(index, ANY), &[(IFLA_ADDRESS, &mac)]);

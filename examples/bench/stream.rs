@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! A steady stream of numbered packets, through a VF that comes, goes and comes back at another address.
 
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::field::{BOTH, Driver, FIRST, Failsafe, Field, OTHER, Turns, VF};
-use crate::stage::{MAC, Wire, expect_answer, parse_mac};
-use crate::stats::Row;
+use crate::stage::{Frame, MAC, Traffic, expect_answer};
+use crate::stats::{Row, median};
 use crate::{Effort, Figure};
 
 /// Pause between two packets.
@@ -24,55 +23,10 @@ const GOES: f64 = 6.0;
 const BACK: f64 = 8.0;
 const ENDS: f64 = 14.0;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Fallback,
-    Vf,
-}
-
-/// A packet of the stream: when it was sent, and by which way it came back.
-#[derive(Clone, Copy)]
+/// A packet of the stream: when it was sent, and whether it came back by a VF or by the fallback.
 struct Packet {
     sent: f64,
-    back: Option<Way>,
-}
-
-struct Stream {
-    begin: Instant,
-    packets: Vec<Packet>,
-    fallback: Wire,
-    /// The far end of the VF's wire, while there is a VF.
-    vf: Option<Wire>,
-    /// Whether the host sends by the VF: it does once the application has.
-    by_vf: bool,
-    over: bool,
-}
-
-impl Stream {
-    fn time(&self) -> f64 {
-        self.begin.elapsed().as_secs_f64()
-    }
-
-    fn send(&mut self) {
-        let number = self.packets.len() as u32;
-        let wire = self.vf.as_ref().filter(|_| self.by_vf).unwrap_or(&self.fallback);
-        let sent = self.time();
-        if wire.try_send(parse_mac(MAC), number) {
-            self.packets.push(Packet { sent, back: None });
-        }
-    }
-
-    fn collect(&mut self) {
-        let by_fallback = std::iter::from_fn(|| self.fallback.receive()).map(|number| (number, Way::Fallback));
-        let by_vf = std::iter::from_fn(|| self.vf.as_ref()?.receive()).map(|number| (number, Way::Vf));
-        for (number, way) in by_fallback.chain(by_vf).collect::<Vec<_>>() {
-            self.by_vf |= way == Way::Vf;
-            // Others were sent before the stream.
-            if let Some(packet) = self.packets.get_mut(number as usize) {
-                packet.back.get_or_insert(way);
-            }
-        }
-    }
+    back_by_vf: Option<bool>,
 }
 
 /// Returns the packets, and when the VF was gone.
@@ -83,54 +37,45 @@ fn run(field: &mut Field, driver: Driver) -> (Vec<Packet>, f64) {
     let far = format!("{FIRST}p");
     expect_answer(&far, MAC);
     let begin = Instant::now();
-    let fallback = Wire::at(&far);
-    let stream = Mutex::new(Stream { begin, packets: Vec::new(), fallback, vf: None, by_vf: false, over: false });
-    let mut gone = GOES;
+    let mut stream = Traffic::each(GAP, &far, MAC);
     let until = |seconds: f64| sleep(Duration::from_secs_f64(seconds).saturating_sub(begin.elapsed()));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 1.. {
-                let mut stream = stream.lock().unwrap();
-                if stream.over {
-                    return;
-                }
-                stream.send();
-                stream.collect();
-                drop(stream);
-                sleep((GAP * number).saturating_sub(begin.elapsed()));
+    // Once the application sends by the VF, the host does.
+    let comes = |field: &mut Field, vf: (&'static str, &'static str), patience: f64| {
+        let appeared = field.vf_appears(vf);
+        let wire = format!("{}p", vf.0);
+        stream.also_from(&wire);
+        while begin.elapsed().as_secs_f64() < patience {
+            if stream.back_by(&wire, appeared).is_some() {
+                stream.send_by(Some(&wire));
+                return;
             }
-        });
-        let comes = |field: &mut Field, vf: (&'static str, &'static str)| {
-            field.vf_appears(vf);
-            stream.lock().unwrap().vf = Some(Wire::at(&format!("{}p", vf.0)));
-        };
-        until(COMES);
-        comes(field, VF);
-        until(GOES);
-        {
-            // What came back until then is counted.
-            let mut stream = stream.lock().unwrap();
-            stream.collect();
-            field.vf_goes(VF);
-            gone = stream.time();
-            (stream.vf, stream.by_vf) = (None, false);
+            sleep(GAP);
         }
-        until(BACK);
-        comes(field, OTHER);
-        until(ENDS);
-        stream.lock().unwrap().over = true;
-    });
+    };
+    until(COMES);
+    comes(field, VF, GOES);
+    until(GOES);
+    field.vf_goes(VF);
+    let gone = begin.elapsed().as_secs_f64();
+    stream.send_by(None);
+    until(BACK);
+    comes(field, OTHER, ENDS);
+    until(ENDS);
+    stream.end().unwrap();
     sleep(Duration::from_secs_f64(UNDER_WAY_S));
-    let mut stream = stream.into_inner().unwrap();
-    stream.collect();
+    let packet = |frame: Frame| Packet {
+        sent: (frame.sent - begin).as_secs_f64(),
+        back_by_vf: frame.back_by.map(|wire| wire > 0),
+    };
+    let packets = stream.frames().into_iter().map(packet).collect();
     app.kill();
     field.vf_goes(OTHER);
-    (stream.packets, gone)
+    (packets, gone)
 }
 
 /// How many packets that were sent from one time to another did not come back.
 fn lost(packets: &[Packet], from: f64, to: f64) -> f64 {
-    packets.iter().filter(|packet| (from..to).contains(&packet.sent) && packet.back.is_none()).count() as f64
+    packets.iter().filter(|packet| (from..to).contains(&packet.sent) && packet.back_by_vf.is_none()).count() as f64
 }
 
 /// Counts packets by when they were sent: all, and those that came back by either way.
@@ -144,8 +89,8 @@ fn bins(packets: &[Packet]) -> Value {
         }
         bins
     };
-    let by = |want| move |packet: &Packet| packet.back == Some(want);
-    json!({ "sent": count(&|_| true), "vf": count(&by(Way::Vf)), "fallback": count(&by(Way::Fallback)) })
+    let by = |vf: bool| move |packet: &Packet| packet.back_by_vf == Some(vf);
+    json!({ "sent": count(&|_| true), "vf": count(&by(true)), "fallback": count(&by(false)) })
 }
 
 pub fn loss(effort: Effort) -> Figure {
@@ -157,6 +102,7 @@ pub fn loss(effort: Effort) -> Figure {
         ("packets lost while it comes back at another address", true),
     ];
     let (mut turns, mut runs) = (WHAT.map(|_| Turns::new()), [Vec::new(), Vec::new()]);
+    let mut rates = Vec::new();
     for _ in 0..effort.pairs {
         for (driver, runs) in BOTH.into_iter().zip(&mut runs) {
             let (packets, gone) = run(&mut field, driver);
@@ -165,6 +111,7 @@ pub fn loss(effort: Effort) -> Figure {
                 turns.entry(driver).or_default().push(lost(&packets, from, to));
             }
             runs.push(bins(&packets));
+            rates.push((packets.len() as f64 / ENDS).round());
         }
     }
     let rows = WHAT.iter().zip(&turns).map(|((what, none), turns)| {
@@ -172,7 +119,8 @@ pub fn loss(effort: Effort) -> Figure {
         let row = Row::new(*what, "packets").ours(ours).c(c);
         if *none { row.goal("none", ours.iter().all(|&lost| lost == 0.0)) } else { row }.done()
     });
-    let rate = 1.0 / GAP.as_secs_f64();
+    // The pause and the work that comes with each.
+    let rate = median(&rates);
     let text = format!(
         "{rate:.0} numbered packets a second into the NetVSC interface, and into the VF once it is used, that the \
          application sends back, with DPDK's failsafe. The VF comes after {COMES} s, goes at {GOES} s, and is back at \

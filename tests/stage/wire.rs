@@ -4,14 +4,14 @@
 // UNSAFETY: packet sockets, whose addresses nix cannot make.
 #![expect(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -170,52 +170,78 @@ pub fn expect_answer(name: &str, mac: &str) {
     });
 }
 
-/// Frames that a thread of its own sends into a wire without a pause, and those that come back on it and on others.
+/// Numbered frames that a thread of its own sends into a wire without a pause, and those that come back on it and on others.
 pub struct Traffic {
     flow: Arc<Flow>,
     /// Until it is ended.
     thread: Option<JoinHandle<()>>,
 }
 
+/// A frame of a [`Traffic`].
+#[derive(Clone, Copy)]
+pub struct Frame {
+    pub sent: Instant,
+    /// By which wire it came back: 0 is the one that all are sent into, the others follow as they were named.
+    pub back_by: Option<usize>,
+}
+
 #[derive(Default)]
 struct Flow {
     end: AtomicBool,
-    sent: AtomicU32,
-    back: Mutex<Back>,
+    /// The wire that takes the frames in the place of the first, as long as it does.
+    other: Mutex<Option<Wire>>,
+    record: Mutex<Record>,
 }
 
 #[derive(Default)]
-struct Back {
+struct Record {
+    frames: Vec<Frame>,
     wires: Vec<Wire>,
-    numbers: BTreeSet<u32>,
-    /// When a frame came back last, by each wire.
-    last: BTreeMap<String, Instant>,
+    /// When frames came back, by wire.
+    times: Vec<Vec<Instant>>,
 }
 
-impl Back {
+impl Record {
     fn collect(&mut self) {
-        for wire in &self.wires {
+        for (by, (wire, times)) in self.wires.iter().zip(&mut self.times).enumerate() {
             while let Some(number) = wire.receive() {
-                self.numbers.insert(number);
-                self.last.insert(wire.name.clone(), Instant::now());
+                times.push(Instant::now());
+                if let Some(frame) = self.frames.get_mut(number as usize) {
+                    frame.back_by.get_or_insert(by);
+                }
             }
         }
+    }
+
+    fn listen_to(&mut self, name: &str) {
+        self.wires.push(Wire::at(name));
+        self.times.push(Vec::new());
     }
 }
 
 impl Traffic {
     /// Begins to send into the wire `name`.
     pub fn into(name: &str, mac: &str) -> Self {
-        let (wire, mac) = (Wire::at(name), parse_mac(mac));
         // A guest without KVM is slow.
-        let gap = Duration::from_micros(if guest::here().is_some() { 2000 } else { 500 });
+        Self::each(Duration::from_micros(if guest::here().is_some() { 2000 } else { 500 }), name, mac)
+    }
+
+    /// As [`Traffic::into`], with this pause between two frames.
+    pub fn each(gap: Duration, name: &str, mac: &str) -> Self {
+        let (wire, mac) = (Wire::at(name), parse_mac(mac));
         let traffic = Arc::<Flow>::default();
-        traffic.back.lock().unwrap().wires.push(Wire::at(name));
+        traffic.record.lock().unwrap().listen_to(name);
         let flow = Arc::clone(&traffic);
         let thread = std::thread::spawn(move || {
-            while !flow.end.load(Ordering::Relaxed) {
-                wire.send(mac, flow.sent.fetch_add(1, Ordering::Relaxed));
-                flow.back.lock().unwrap().collect();
+            for number in 0.. {
+                if flow.end.load(Ordering::Relaxed) {
+                    return;
+                }
+                flow.record.lock().unwrap().frames.push(Frame { sent: Instant::now(), back_by: None });
+                if !flow.other.lock().unwrap().as_ref().is_some_and(|other| other.try_send(mac, number)) {
+                    wire.send(mac, number);
+                }
+                flow.record.lock().unwrap().collect();
                 std::thread::sleep(gap);
             }
         });
@@ -224,12 +250,17 @@ impl Traffic {
 
     /// Counts what comes back by this wire as well.
     pub fn also_from(&self, name: &str) {
-        self.flow.back.lock().unwrap().wires.push(Wire::at(name));
+        self.record().listen_to(name);
+    }
+
+    /// Sends into this wire from now on, and into the first when there is none or it takes no frames.
+    pub fn send_by(&self, name: Option<&str>) {
+        *self.flow.other.lock().unwrap() = name.map(Wire::at);
     }
 
     /// How many frames were sent: the number of the next.
     pub fn sent(&self) -> u32 {
-        self.flow.sent.load(Ordering::Relaxed)
+        self.record().frames.len() as u32
     }
 
     /// Waits until so many more were sent.
@@ -238,22 +269,35 @@ impl Traffic {
         super::wait_for("frames are sent", || (self.sent() >= until).then_some(()));
     }
 
+    /// How long after `since` a frame came back by this wire, if one did.
+    pub fn back_by(&self, name: &str, since: Instant) -> Option<Duration> {
+        let record = self.record();
+        let by = record.wires.iter().rposition(|wire| wire.name == name)?;
+        let times = &record.times[by];
+        times.get(times.partition_point(|&time| time <= since)).map(|&time| time - since)
+    }
+
     /// Waits until a frame has come back by this wire after `since`, and returns how long after.
     pub fn expect_back_by(&self, name: &str, since: Instant) -> Duration {
-        super::wait_for(&format!("a frame comes back by {name}"), || {
-            let last = self.flow.back.lock().unwrap().last.get(name).copied();
-            last.filter(|&last| last > since).map(|last| last - since)
-        })
+        super::wait_for(&format!("a frame comes back by {name}"), || self.back_by(name, since))
+    }
+
+    /// All frames so far, by number.
+    pub fn frames(&self) -> Vec<Frame> {
+        let mut record = self.record();
+        record.collect();
+        record.frames.clone()
     }
 
     /// The numbers of those that have not come back, a second after the last was sent.
     pub fn lost(&self, numbers: Range<u32>) -> Vec<u32> {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
-            let mut back = self.flow.back.lock().unwrap();
-            back.collect();
-            let lost: Vec<u32> = numbers.clone().filter(|number| !back.numbers.contains(number)).collect();
-            drop(back);
+            let mut record = self.record();
+            record.collect();
+            let lost = |number: &u32| record.frames[*number as usize].back_by.is_none();
+            let lost: Vec<u32> = numbers.clone().filter(lost).collect();
+            drop(record);
             if lost.is_empty() || Instant::now() > deadline {
                 return lost;
             }
@@ -267,9 +311,14 @@ impl Traffic {
         self.lost(first..self.sent())
     }
 
-    fn end(&mut self) -> std::thread::Result<()> {
+    /// Ends it; what is under way may still come back.
+    pub fn end(&mut self) -> std::thread::Result<()> {
         self.flow.end.store(true, Ordering::Relaxed);
         self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.flow.record.lock().unwrap()
     }
 }
 
