@@ -5,20 +5,15 @@
  * A stand-in for net_failsafe that tells when an address can be read: it has no
  * sub-devices and does nothing on the interrupt thread. Of its arguments it takes
  * fd(N). A thread of its own waits for all these descriptors, reads each as soon
- * as there is something, and appends to the file /run/posts a line each:
- * CLOCK_MONOTONIC in nanoseconds, and the last line that was read.
+ * as there is something, and tells of it (posts.h).
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <rte_common.h>
@@ -26,38 +21,17 @@
 #include <rte_ethdev.h>
 
 #include "../../tests/vf/driver_layout.h"
-
-#define POSTS "/run/posts"
+#include "posts.h"
 
 static struct rte_ether_addr mac = { .addr_bytes = { 2, 0, 0, 0, 0, 1 } };
 /** By port; one end of a pipe last, which wakes the thread. */
 static struct pollfd fds[RTE_MAX_ETHPORTS + 1];
 static int wake = -1;
 
-/** Reads to the end, and tells of the last line. */
-static void
-read_post(int posts, int fd)
-{
-	struct timespec now;
-	char text[1024], line[1100];
-	ssize_t size;
-	int length;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	size = read(fd, text, sizeof(text));
-	/* Emptied by whoever filled it. */
-	if (size <= 0)
-		return;
-	length = snprintf(line, sizeof(line), "%lld %.*s",
-			now.tv_sec * 1000000000LL + now.tv_nsec, (int)size, text);
-	if (write(posts, line, length) != length)
-		perror(POSTS);
-}
-
 static void *
 watch(void *arg __rte_unused)
 {
-	int posts = open(POSTS, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int posts = posts_open();
 	cpu_set_t cpus;
 
 	/* EAL has bound whoever started this to one. */
@@ -68,7 +42,7 @@ watch(void *arg __rte_unused)
 
 		for (unsigned int i = 0; i < RTE_MAX_ETHPORTS; i++)
 			if (fds[i].revents & POLLIN)
-				read_post(posts, fds[i].fd);
+				posts_read(posts, fds[i].fd);
 		if (fds[RTE_MAX_ETHPORTS].revents != 0 && read(fds[RTE_MAX_ETHPORTS].fd, &byte, 1) < 0)
 			break;
 	}

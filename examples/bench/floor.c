@@ -4,12 +4,11 @@
  * @file
  * The least that a driver has to do: it listens for links, as a driver does, and
  * writes a line into a pipe when one has the VF's MAC and is up. A thread waits for
- * the pipe and appends to the file /run/posts, as the stand-in for net_failsafe
- * does. It says "ready" when it listens, and ends with its input.
+ * the pipe and tells of it (posts.h), as the stand-in for net_failsafe does. It says
+ * "ready" when it listens, and ends with its input.
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -20,10 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#define POSTS "/run/posts"
+#include "posts.h"
+
 #define POST "0000:01:00.0\n"
 
 static int ends[2];
@@ -31,22 +30,11 @@ static int ends[2];
 static void *
 stamp(void *arg)
 {
-	int posts = open(POSTS, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int posts = posts_open();
 	struct pollfd pipe_end = { .fd = ends[0], .events = POLLIN };
 
-	while (poll(&pipe_end, 1, -1) > 0) {
-		struct timespec now;
-		char text[1024], line[1100];
-		ssize_t size;
-		int length;
-
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		size = read(ends[0], text, sizeof(text));
-		length = snprintf(line, sizeof(line), "%lld %.*s",
-				now.tv_sec * 1000000000LL + now.tv_nsec, (int)size, text);
-		if (size <= 0 || write(posts, line, length) != length)
-			break;
-	}
+	while (poll(&pipe_end, 1, -1) > 0 && posts_read(posts, ends[0]))
+		;
 	return arg;
 }
 
