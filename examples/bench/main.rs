@@ -55,6 +55,9 @@ pub struct Effort {
     pub window: Duration,
 }
 
+/// What `make bench` measures.
+const FULL: Effort = Effort { pairs: 10, window: Duration::from_secs(30) };
+
 /// What a figure is: rows for tables, and samples for plots.
 pub struct Figure {
     /// How it was measured.
@@ -84,7 +87,7 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.json
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench/report.py");
 
 fn main() -> ExitCode {
-    let (mut effort, mut wanted) = (Effort { pairs: 10, window: Duration::from_secs(30) }, Vec::new());
+    let (mut effort, mut wanted) = (FULL, Vec::new());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|number| number.parse().ok()).filter(|&number| number > 0);
@@ -102,7 +105,11 @@ fn main() -> ExitCode {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             println!("{name}");
             // A stage lasts as long as its thread.
-            let Ok(figure) = std::thread::spawn(move || measure(effort)).join() else { return ExitCode::FAILURE };
+            let Ok(mut figure) = std::thread::spawn(move || measure(effort)).join() else { return ExitCode::FAILURE };
+            if effort.pairs < FULL.pairs || effort.window < FULL.window {
+                let (pairs, window) = (effort.pairs, effort.window.as_secs());
+                figure.text += &format!(" Less than `make bench` measures: --pairs {pairs} --window {window}.");
+            }
             keep(name, figure);
         }
     }
