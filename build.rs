@@ -12,7 +12,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_bus_find_by_name",
     "rte_dev_devargs",
     "rte_dev_is_probed",
-    "rte_dev_iterator_init",
     "rte_dev_iterator_next",
     "rte_dev_name",
     "rte_dev_remove",

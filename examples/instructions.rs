@@ -86,6 +86,7 @@ fn links(count: u32) -> Vec<Link> {
             permanent_mac: None,
             master: None,
             parent,
+            driver: None,
             up: true,
         }
     };
@@ -194,6 +195,10 @@ fn compare(counts: &BTreeMap<&str, u64>, written: &str, compiler: &str) -> Vec<S
 }
 
 fn main() -> ExitCode {
+    if cfg!(debug_assertions) {
+        eprintln!("an unoptimized build has other counts: cargo run --release --example instructions");
+        return ExitCode::FAILURE;
+    }
     let word = std::env::args().nth(1);
     if let Some((_, work)) = CASES.iter().find(|(case, _)| Some(*case) == word.as_deref()) {
         work();

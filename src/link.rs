@@ -171,6 +171,30 @@ pub enum Parent {
     Other,
 }
 
+/// The kernel driver of a PCI function, as far as its PMD asks for something because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelDriver {
+    /// Makes one netdevice of a function, and its PMD opens an ibverbs device (`drivers/net/mlx4`,
+    /// `drivers/common/mlx5`).
+    Mlx,
+    /// Makes several netdevices of one function; its PMD tells them apart by `mac=` (`doc/guides/nics/mana.rst`), and
+    /// opens an ibverbs device.
+    Mana,
+    /// Any other.
+    Other,
+}
+
+impl KernelDriver {
+    /// Takes the name that sysfs has for it.
+    pub fn of_name(name: &[u8]) -> Self {
+        match name {
+            b"mlx4_core" | b"mlx5_core" => Self::Mlx,
+            b"mana" => Self::Mana,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// One netdevice as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -188,6 +212,8 @@ pub struct Link {
     pub master: Option<IfIndex>,
     /// The device it sits on.
     pub parent: Parent,
+    /// The kernel driver of that, once somebody has asked for it.
+    pub driver: Option<KernelDriver>,
     /// Whether somebody has set it up (`IFF_UP`).
     pub up: bool,
 }
@@ -237,13 +263,15 @@ impl LinkTable {
 
     /// Takes what the kernel says of a link; `None` when it says nothing new.
     ///
-    /// What is known of its parent stays when the kernel does not name one: a link never changes its device.
+    /// What is known of its parent stays when the kernel does not name one, and so does the driver: a link never changes
+    /// its device.
     pub fn update(&mut self, mut link: Link) -> Option<Change> {
         let before = self.links.get(&link.index).cloned();
         if let Some(known) = &before {
             if matches!(link.parent, Parent::Unknown | Parent::VmBus) && known.parent != Parent::Unknown {
                 link.parent = known.parent;
             }
+            link.driver = known.driver;
             if *known == link {
                 return None;
             }
@@ -271,6 +299,13 @@ impl LinkTable {
     pub fn set_parent(&mut self, index: IfIndex, parent: Parent) {
         if let Some(link) = self.links.get_mut(&index) {
             link.parent = parent;
+        }
+    }
+
+    /// Notes the kernel driver of the device that a link sits on.
+    pub fn set_driver(&mut self, index: IfIndex, driver: KernelDriver) {
+        if let Some(link) = self.links.get_mut(&index) {
+            link.driver = Some(driver);
         }
     }
 }

@@ -202,6 +202,7 @@ mod tests {
             permanent_mac: None,
             master: None,
             parent,
+            driver: None,
             up: true,
         }
     }

@@ -123,7 +123,7 @@ pub struct Options {
 pub struct VfLink {
     /// Its link.
     pub index: IfIndex,
-    /// The name of that link when it was found.
+    /// The name of that link.
     pub name: IfName,
     /// Its PCI function.
     pub address: PciAddr,
@@ -301,7 +301,7 @@ impl Port {
         match (&mut self.vf, &found) {
             (None, None) => return,
             (Some((known, _)), Some(found)) if same(known, found) => {
-                known.up = found.up;
+                *known = *found;
                 return;
             }
             _ => {}
@@ -435,6 +435,7 @@ mod tests {
             permanent_mac: None,
             master: None,
             parent: Parent::NetVsc,
+            driver: None,
             up: true,
         };
         let options = Options { fallback, hotplug_poll_ms: 100 };

@@ -102,7 +102,7 @@ pub fn posting(effort: Effort) -> Figure {
             .done(),
     ];
     let text = format!(
-        "From the request that gives a link the VF's MAC, to a reader of the pipe that failsafe would read: a \
+        "From the request that gives the VF's MAC to a link, which is up and had it before, to a reader of the pipe that failsafe would read: a \
          stand-in for failsafe stamps each line as it comes. {} appearances a driver, at random phases of a second. The floor is a bare \
          C program that listens to the same rtnetlink group and writes a line into a pipe.",
         effort.pairs * SAMPLES_PER_TURN

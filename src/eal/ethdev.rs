@@ -74,14 +74,14 @@ fn is_probed(address: PciAddr) -> bool {
 /// Finds the device at a PCI address, null when the bus has none.
 pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
     let Ok(filter) = CString::new(format!("bus=pci,addr={address}")) else { return ptr::null_mut() };
-    if !super::vdev::has_pci_bus() {
+    // SAFETY: a NUL-terminated string.
+    let bus = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
+    if bus.is_null() {
         return ptr::null_mut();
     }
-    let mut iterator = sys::rte_dev_iterator::default();
-    // What it returns is an earlier error at times; an iterator that it did not make finds nothing.
-    // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
-    unsafe { sys::rte_dev_iterator_init(&raw mut iterator, filter.as_ptr()) };
-    // SAFETY: initialized above. It holds no memory but for the strings, which are freed by the call itself.
+    // As rte_dev_iterator_init makes it, which reads the text to find the bus and takes as long again as the search.
+    let mut iterator = sys::rte_dev_iterator { bus_str: filter.as_ptr(), bus, ..Default::default() };
+    // SAFETY: an iterator over a bus of the list, whose string lives as long; it holds no memory of its own.
     unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
 }
 

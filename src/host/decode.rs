@@ -68,7 +68,8 @@ fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {
         }
     }
     let ethernet = hardware == ARPHRD_ETHER;
-    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, parent: parent(bus, device), up })
+    let parent = parent(bus, device);
+    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, parent, driver: None, up })
 }
 
 /// What the kernel says of the parent device, both parts since Linux 5.14.
@@ -133,6 +134,7 @@ mod tests {
             permanent_mac: None,
             master: None,
             parent: Parent::Unknown,
+            driver: None,
             up: false,
         }
     }
@@ -303,7 +305,7 @@ mod tests {
         ) -> Link {
             Link {
                 index: ifindex(index), name, ethernet, mac: mac.map(MacAddr), permanent_mac: permanent_mac.map(MacAddr),
-                master: master.and_then(IfIndex::new), parent, up,
+                master: master.and_then(IfIndex::new), parent, driver: None, up,
             }
         }
     }

@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::link::{IfIndex, IfName, Parent, PciAddr};
+use crate::link::{IfIndex, IfName, KernelDriver, Parent, PciAddr};
 
 /// Class of Hyper-V's synthetic network device (`include/linux/hyperv.h`, `HV_NIC_GUID`).
 const NETVSC_CLASS: &str = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}";
@@ -69,10 +69,10 @@ impl Sysfs {
         Ok(parent?.unwrap_or(Parent::Unknown))
     }
 
-    /// Names the kernel driver of a PCI function; `None` when it has none or is gone.
-    pub fn kernel_driver(&self, function: PciAddr) -> Option<String> {
+    /// Tells the kernel driver of a PCI function; `None` when it has none or is gone.
+    pub fn kernel_driver(&self, function: PciAddr) -> Option<KernelDriver> {
         let driver = fs::read_link(self.function(function).join("driver")).ok()?;
-        Some(driver.file_name()?.to_string_lossy().into_owned())
+        Some(KernelDriver::of_name(driver.file_name()?.as_bytes()))
     }
 
     /// Tells whether the ibverbs device is there by which a PMD drives a PCI function (mlx4, mlx5, mana).
@@ -260,9 +260,18 @@ mod tests {
         assert_eq!(tree.sysfs().kernel_driver(function), None);
         assert!(!tree.sysfs().has_verbs(function));
         let device = tree.folder("bus/pci/devices/7870:00:02.0");
-        symlink("../../../bus/pci/drivers/mlx5_core", device.join("driver")).unwrap();
+        for (name, driver) in [
+            ("mlx4_core", KernelDriver::Mlx),
+            ("mlx5_core", KernelDriver::Mlx),
+            ("mana", KernelDriver::Mana),
+            ("ixgbevf", KernelDriver::Other),
+        ] {
+            let link = device.join("driver");
+            symlink(Path::new("../../../bus/pci/drivers").join(name), &link).unwrap();
+            assert_eq!(tree.sysfs().kernel_driver(function), Some(driver), "{name}");
+            fs::remove_file(link).unwrap();
+        }
         fs::create_dir(device.join("infiniband_verbs")).unwrap();
-        assert_eq!(tree.sysfs().kernel_driver(function).as_deref(), Some("mlx5_core"));
         assert!(!tree.sysfs().has_verbs(function));
         fs::create_dir(device.join("infiniband_verbs/uverbs0")).unwrap();
         assert!(tree.sysfs().has_verbs(function));

@@ -4,7 +4,7 @@
 use log::{debug, error, warn};
 
 use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
-use crate::link::{Change, IfIndex, LinkTable, Parent};
+use crate::link::{Change, IfIndex, LinkTable, Parent, PciAddr};
 
 /// Every link of the network namespace, as the kernel says it is.
 #[derive(Debug)]
@@ -109,6 +109,15 @@ impl Links {
             });
             self.unsettled |= parent == Parent::Unknown;
             self.table.set_parent(index, parent);
+        }
+    }
+
+    /// Asks sysfs, unless it has told already, for the kernel driver of a link on a PCI function.
+    pub(super) fn resolve_driver(&mut self, index: IfIndex, function: PciAddr) {
+        if self.table.get(index).is_some_and(|link| link.driver.is_none()) {
+            if let Some(driver) = Sysfs::default().kernel_driver(function) {
+                self.table.set_driver(index, driver);
+            }
         }
     }
 }

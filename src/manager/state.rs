@@ -20,16 +20,9 @@ use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{self, Sysfs};
-use crate::link::{IfIndex, Link, PciAddr};
+use crate::link::{IfIndex, KernelDriver, Link, PciAddr};
 use crate::pairing::{self, Miss};
 use crate::port::{Options, Phase, Port, PortId, VfLink};
-
-/// Kernel drivers whose PMD opens an ibverbs device (`drivers/common/mlx5`, `drivers/net/mlx4`, `drivers/net/mana`).
-const VERBS_DRIVERS: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
-
-/// The kernel driver that makes several netdevices of one PCI function; its PMD tells them apart by `mac=`
-/// (`doc/guides/nics/mana.rst`).
-const SHARED_FUNCTION_DRIVER: &str = "mana";
 
 /// How long the closing of a failsafe port with its VF may take.
 const QUIET: Duration = Duration::from_secs(2);
@@ -286,22 +279,18 @@ impl State {
         let Some(side) = self.ports.get(&id).map(|held| held.port.side()) else { return };
         self.links.resolve(|links| pairing::unclear_for_vf(links, &side));
         let found = pairing::vf_of(self.links.table(), &side);
+        if let Some(vf) = found {
+            self.links.resolve_driver(vf.index, vf.address);
+        }
         let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
         let link = found.and_then(|vf| self.links.table().get(vf.index));
-        let vf = found.zip(link).map(|(vf, link)| match port.vf() {
-            Some(known) if known.index == vf.index && known.address == vf.address => VfLink { up: link.up, ..*known },
-            _ => {
-                let driver = Sysfs::default().kernel_driver(vf.address);
-                let driver = driver.as_deref().unwrap_or_default();
-                VfLink {
-                    index: vf.index,
-                    name: link.name,
-                    address: vf.address,
-                    mac: link.mac.filter(|_| driver == SHARED_FUNCTION_DRIVER),
-                    needs_verbs: VERBS_DRIVERS.contains(&driver),
-                    up: link.up,
-                }
-            }
+        let vf = found.zip(link).map(|(vf, link)| VfLink {
+            index: vf.index,
+            name: link.name,
+            address: vf.address,
+            mac: link.mac.filter(|_| link.driver == Some(KernelDriver::Mana)),
+            needs_verbs: matches!(link.driver, Some(KernelDriver::Mlx | KernelDriver::Mana)),
+            up: link.up,
         });
         port.set_vf(vf, now);
         port.note_rival(found.and_then(|vf| vf.rival));
