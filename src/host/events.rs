@@ -18,7 +18,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use libc::{RTNLGRP_LINK, c_int};
+use libc::{RTMGRP_LINK, c_int};
 use netlink_sys::Socket;
 
 use super::Error;
@@ -60,14 +60,9 @@ impl Events {
     ///
     /// When the process may have no more descriptors or no rtnetlink socket.
     pub fn open() -> Result<Self, Error> {
-        let joined = || {
-            let (socket, _) = open()?;
-            // A smaller queue overruns earlier, which costs a dump and loses nothing.
-            let _ = socket.set_rx_buf_sz(QUEUE_BYTES);
-            socket.add_membership(RTNLGRP_LINK)?;
-            Ok(socket)
-        };
-        let socket = joined().map_err(|source| Error::Open { source })?;
+        let socket = open(RTMGRP_LINK as u32).map_err(|source| Error::Open { source })?;
+        // A smaller queue overruns earlier, which costs a dump and loses nothing.
+        let _ = socket.set_rx_buf_sz(QUEUE_BYTES);
         Ok(Self { socket, buffer: vec![0; BUFFER_BYTES], lost: false })
     }
 

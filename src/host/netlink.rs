@@ -96,7 +96,8 @@ fn read_list<T: Default>(
     mut visit: impl FnMut(&mut T, &Message<'_>) -> ControlFlow<()>,
 ) -> Result<Answer<T>, Error> {
     let failed = |source| Error::Ask { list, source };
-    let (socket, port) = open().map_err(|source| Error::Open { source })?;
+    let asked = open(0).and_then(|socket| Ok((port_of(&socket)?, socket)));
+    let (port, socket) = asked.map_err(|source| Error::Open { source })?;
     // Without it, before Linux 4.20, filters of the request are ignored: the reader then has to sift.
     let _ = socket.set_netlink_get_strict_chk(true);
     socket.send_to(request, &SocketAddr::new(KERNEL, 0), 0).map_err(failed)?;
@@ -197,12 +198,19 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Opens a socket that is closed on exec and does not block, and returns the port it was given.
-pub(super) fn open() -> io::Result<(Socket, u32)> {
+/// Opens a socket that is closed on exec, does not block, and hears of these multicast groups (`RTMGRP_…`).
+pub(super) fn open(groups: u32) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.set_non_blocking(true)?;
-    let port = socket.bind_auto()?.port_number();
-    Ok((socket, port))
+    socket.bind(&SocketAddr::new(0, groups))?;
+    Ok(socket)
+}
+
+/// The port that the kernel has given to a socket.
+fn port_of(socket: &Socket) -> io::Result<u32> {
+    let mut address = SocketAddr::new(0, 0);
+    socket.get_address(&mut address)?;
+    Ok(address.port_number())
 }
 
 /// Takes one datagram and returns its length, which exceeds that of the buffer when it did not fit, and its sender.
@@ -283,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_does_not_answer_is_not_waited_for_beyond_the_deadline() {
-        let (socket, _) = open().unwrap();
+        let socket = open(0).unwrap();
         let error = receive_until(Instant::now(), &socket, &mut [0; 16]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
     }

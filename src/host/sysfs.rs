@@ -16,8 +16,8 @@
 //! when it is not that of the link in question: it is to be asked again.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ impl Sysfs {
         let parent = self.ask(name, index, |link| {
             let device = link.join("device");
             let Some(target) = some(fs::read_link(&device))? else { return Ok(Parent::None) };
-            if is_netvsc(some(fs::read(device.join("class_id")))?.as_deref()) {
+            if is_netvsc(some(attribute(&device.join("class_id")))?.as_deref()) {
                 return Ok(Parent::NetVsc);
             }
             let bus = some(fs::read_link(device.join("subsystem")))?;
@@ -100,7 +100,7 @@ impl Sysfs {
     ) -> io::Result<Option<T>> {
         let link = self.root.join("class/net").join(OsStr::from_bytes(name.as_bytes()));
         let is_it = || {
-            let text = some(fs::read_to_string(link.join("ifindex")))?;
+            let text = some(attribute(&link.join("ifindex")))?.and_then(|text| String::from_utf8(text).ok());
             Ok::<_, io::Error>(text.is_some_and(|text| text.trim_end().parse() == Ok(index.get())))
         };
         if !is_it()? {
@@ -112,6 +112,13 @@ impl Sysfs {
         }
         answer.map(Some)
     }
+}
+
+/// Reads an attribute of a device, which the kernel gives away in one piece; none that we ask for is longer.
+fn attribute(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = [0; 64];
+    let length = File::open(path)?.read(&mut text)?;
+    Ok(text.get(..length).unwrap_or_default().to_vec())
 }
 
 /// Takes "there is no such file" for an answer. The kernel says `ENODEV` when a device goes while its file is open.

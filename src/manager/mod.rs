@@ -13,7 +13,7 @@
 //! ```
 //! An idle port is looked at by the tick alone, which is there in case that an event was missed.
 //!
-//! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe that ends,
+//! A kick is an alarm that someone asks for who cannot rescan himself: a port that is about to go, a probe,
 //! a rescan that found the lock taken.
 
 mod instance;
@@ -161,7 +161,14 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
     }
     vdev::clean_before_pci();
     let outcome = admit(name, &args);
-    watch();
+    if outcome.is_ok() {
+        // The interrupt thread begins to watch while the ports are being made.
+        kick(KICK);
+    }
+    if !MANAGER.kicked.load(Ordering::Relaxed) {
+        // It has done so already, or it cannot be asked to, or there may be nothing to watch.
+        watch();
+    }
     for id in outcome? {
         make(id);
     }
@@ -339,7 +346,8 @@ fn close(id: PortId) {
     }
 }
 
-/// Has the interrupt thread rescan everything after `delay`, once for all who ask meanwhile. Callable from any thread.
+/// Has the interrupt thread rescan everything after `delay`, once for all who ask meanwhile, and have DPDK call us as
+/// [`watch()`] does. Callable from any thread.
 fn kick(delay: Duration) {
     set_once(&MANAGER.kicked, delay, kicked);
 }
