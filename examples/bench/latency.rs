@@ -55,12 +55,20 @@ impl Drop for Floor {
 }
 
 /// Has a VF appear and go so many times, and returns how long each took to be posted, in milliseconds.
+///
+/// The time before each is random, and so that each part of a second has its turn, in an order by chance.
 fn posts(field: &Field, samples: usize) -> Vec<f64> {
-    let sample = |_| {
-        sleep(Duration::from_millis(random(PERIOD_MS)));
+    let begin = Instant::now();
+    let part = PERIOD_MS / samples as u64;
+    let mut parts: Vec<u64> = (0..samples as u64).collect();
+    parts.sort_by_cached_key(|_| random(u64::MAX));
+    let sample = |wanted: u64| {
+        let at = wanted * part + random(part);
+        let phase = begin.elapsed().as_millis() as u64 % PERIOD_MS;
+        sleep(Duration::from_millis((at + PERIOD_MS - phase) % PERIOD_MS));
         field.post(VF)
     };
-    (0..samples).map(sample).collect()
+    parts.into_iter().map(sample).collect()
 }
 
 pub fn posting(effort: Effort) -> Figure {
@@ -103,7 +111,7 @@ pub fn posting(effort: Effort) -> Figure {
     ];
     let text = format!(
         "From the request that gives the VF's MAC to a link, which is up and had it before, to a reader of the pipe that failsafe would read: a \
-         stand-in for failsafe stamps each line as it comes. {} appearances a driver, at random phases of a second. The floor is a bare \
+         stand-in for failsafe stamps each line as it comes. {} appearances a driver, at phases spread over a second. The floor is a bare \
          C program that listens to the same rtnetlink group and writes a line into a pipe.",
         effort.pairs * SAMPLES_PER_TURN
     );
