@@ -50,7 +50,7 @@ fn row(what: String, turns: &Turns) -> Row {
 
 pub fn probe(effort: Effort) -> Figure {
     // What failsafe and net_af_packet take varies by more than the drivers differ, and it is soon done.
-    let effort = Effort { pairs: 3 * effort.pairs, ..effort };
+    let effort = Effort { pairs: 6 * effort.pairs, ..effort };
     let mut rows = Vec::new();
     for links in [1, 1000, 4000] {
         let field = Field::new(1, links);
