@@ -165,8 +165,8 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         // The interrupt thread begins to watch while the ports are being made.
         kick(KICK);
     }
-    if !MANAGER.kicked.load(Ordering::Relaxed) {
-        // It has done so already, or it cannot be asked to, or there may be nothing to watch.
+    if outcome.is_err() || !MANAGER.kicked.load(Ordering::Relaxed) {
+        // There may be nothing to watch; or it has begun already, or cannot be asked to.
         watch();
     }
     for id in outcome? {
