@@ -3,18 +3,22 @@
 
 use serde_json::{Map, Value, json};
 
-/// The value below which this share of the samples lies, by nearest rank.
-pub fn quantile(samples: &[f64], share: f64) -> f64 {
+fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The value below which this share of the samples lies, by nearest rank.
+pub fn quantile(samples: &[f64], share: f64) -> f64 {
+    let sorted = sorted(samples);
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
 /// The value in the middle, or between the two that are.
 pub fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
+    let sorted = sorted(samples);
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 

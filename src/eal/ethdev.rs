@@ -74,8 +74,7 @@ fn is_probed(address: PciAddr) -> bool {
 /// Finds the device at a PCI address, null when the bus has none.
 pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
     let Ok(filter) = CString::new(format!("bus=pci,addr={address}")) else { return ptr::null_mut() };
-    // SAFETY: a NUL-terminated string.
-    let bus = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
+    let bus = super::vdev::pci_bus();
     if bus.is_null() {
         return ptr::null_mut();
     }

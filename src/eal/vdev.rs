@@ -46,9 +46,13 @@ pub fn has_driver(name: &CStr) -> bool {
 
 /// Tells whether the PCI bus driver is there, without which no VF can be attached.
 pub fn has_pci_bus() -> bool {
+    !pci_bus().is_null()
+}
+
+/// Finds the PCI bus, null without its driver.
+pub(super) fn pci_bus() -> *mut sys::rte_bus {
     // SAFETY: a NUL-terminated string.
-    let bus = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
-    !bus.is_null()
+    unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) }
 }
 
 /// Has `rte_eal_cleanup` clean virtual devices before PCI devices.
@@ -62,8 +66,7 @@ pub fn has_pci_bus() -> bool {
 pub fn clean_before_pci() {
     // SAFETY: a NUL-terminated string.
     let vdev = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
-    // SAFETY: a NUL-terminated string.
-    let pci = unsafe { sys::rte_bus_find_by_name(c"pci".as_ptr()) };
+    let pci = pci_bus();
     if vdev.is_null() || pci.is_null() {
         return;
     }
