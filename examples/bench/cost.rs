@@ -135,8 +135,6 @@ pub fn idle(effort: Effort) -> Figure {
 }
 
 pub fn calls(effort: Effort) -> Figure {
-    // They do not vary from one turn to the next.
-    let effort = Effort { pairs: effort.pairs.min(3), ..effort };
     let cells = PORTS.map(|ports| (ports, 1000));
     let turns = watch(effort, &cells, idle_calls);
     let row = |((ports, links), turns): (&(usize, usize), &Turns)| {
