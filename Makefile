@@ -58,7 +58,7 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 		--ignored --test-threads=2
 
 .PHONY: bench
-bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes over an hour (root)
+bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes 100 minutes (root)
 	@tools/packages.sh bench
 	cargo run --quiet --locked --release --example bench
 
