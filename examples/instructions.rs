@@ -22,9 +22,10 @@ use vdev_netvsc::pairing::{Side, choose, concerns, netvsc_links, vf_of};
 
 const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/instructions.tsv");
 
-/// How much more, or less, is worth a word: with the compiler that the counts were written with, and with another.
+/// How much more, or less, is worth a word: with the compiler that the counts were written with, and with another. Rust
+/// 1.85, the oldest that will do, makes up to 2.7 times as many as 1.95.
 const TOLERANCE: f64 = 0.10;
-const TOLERANCE_OF_OTHERS: f64 = 0.50;
+const TOLERANCE_OF_OTHERS: f64 = 2.0;
 
 /// What must not grow with the number of links may do so as a tree does.
 const GROWTH: f64 = 2.0;
