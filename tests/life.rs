@@ -57,7 +57,8 @@ fn expect_frames(port: &str) {
 fn an_idle_port_wakes_the_interrupt_thread_for_its_tick_only_however_many_links_there_are() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
-    let links: String = (0..500).map(|n| format!("link add a{n} type veth peer name b{n}\n")).collect();
+    let link = |n: u32| format!("link add a{n} type veth peer name b{n}\n");
+    let links: String = (0..500).map(link).collect();
     stage::ip_batch(&links);
     // Failsafe's own poll is not ours.
     let app = App::start(&[&format!("{START},hotplug_poll=60000")]);
@@ -158,7 +159,8 @@ fn link_events_during_removals_do_no_harm() {
     stage.netvsc_appears("eth1", MAC);
     stage.link_appears("other", "00:15:5d:00:00:99");
     let (mut app, before) = start_without_instance();
-    let changes: String = (0..1000).map(|n| format!("link set other mtu {}\n", 1400 + n % 2)).collect();
+    let change = |n: u32| format!("link set other mtu {}\n", 1400 + n % 2);
+    let changes: String = (0..1000).map(change).collect();
     std::fs::write("/run/changes", changes).unwrap();
     std::thread::scope(|scope| {
         let cycles = scope.spawn(|| app.ok(&format!("cycle 50 {INSTANCE} {ARGUMENTS}")));
