@@ -140,7 +140,8 @@ fn play(story: Story, driver: Driver) -> Outcome {
 /// Guests end with who made them, however that ends: here processes of this program, by these signals, and one whose
 /// parent is killed.
 fn guests_end_with_their_makers() {
-    const MAKER: &str = r#"exec "$0" hold"#;
+    // A shell has what it starts in the background ignore SIGINT, and that is inherited.
+    const MAKER: &str = r#"exec env --default-signal "$0" hold"#;
     const PARENT: &str = r#""$0" hold; exit"#;
     let ends = [(MAKER, Signal::SIGKILL), (MAKER, Signal::SIGINT), (MAKER, Signal::SIGTERM), (PARENT, Signal::SIGKILL)];
     let makers = ends.map(|(script, signal)| {
@@ -156,8 +157,8 @@ fn guests_end_with_their_makers() {
         let alive = || std::fs::read(&command).is_ok_and(|command| !command.is_empty());
         assert!(alive());
         kill(Pid::from_raw(maker.id() as i32), signal).unwrap();
-        maker.wait().unwrap();
         wait_for(&format!("the guest ends after {signal} for: {script}"), || (!alive()).then_some(()));
+        maker.wait().unwrap();
     }
 }
 
