@@ -106,7 +106,7 @@ pub enum Phase {
     /// Its instance is gone, and somebody is closing its failsafe port.
     Closing,
     /// Its instance is gone, and its failsafe port is left to the interrupt thread to close.
-    Left,
+    CloseDeferred,
 }
 
 /// What a port needs of its instance's arguments.
@@ -157,7 +157,7 @@ pub struct Port {
     mailbox: Mailbox,
     vf: Option<(VfLink, Delivery)>,
     /// The VF came, and that is not told yet: its address goes first.
-    untold: bool,
+    arrival_unlogged: bool,
     rival: Option<IfIndex>,
     /// The PCI functions that were posted, of which failsafe holds one at most: often the last, and one before that as
     /// long as it has not let go of it. They are few, as a host gives a VF few addresses.
@@ -188,7 +188,7 @@ impl Port {
             side,
             mailbox,
             vf: None,
-            untold: false,
+            arrival_unlogged: false,
             rival: None,
             lent: BTreeSet::new(),
             bursts: None,
@@ -306,21 +306,31 @@ impl Port {
             }
             _ => {}
         }
-        self.tell();
+        self.log_arrival();
         if let Some((gone, _)) = self.vf.take() {
             info!(target: NOTICE, "{self}: VF {} at {} went", gone.name, gone.address);
             self.drain();
         }
         if let Some(vf) = found {
             self.vf = Some((vf, Delivery::Waiting { since: now, told: false }));
-            self.untold = true;
+            self.arrival_unlogged = true;
         }
     }
 
     /// Tells, if that was not done yet, that the VF came: a line of the log takes longer than to post its address.
-    pub fn tell(&mut self) {
-        if let (true, Some((vf, _))) = (std::mem::take(&mut self.untold), &self.vf) {
+    pub fn log_arrival(&mut self) {
+        if let (true, Some((vf, _))) = (std::mem::take(&mut self.arrival_unlogged), &self.vf) {
             info!(target: NOTICE, "{self}: VF {} came at {}", vf.name, vf.address);
+        }
+    }
+
+    /// Takes an address back that failsafe has not read yet: it may have gone stale.
+    pub fn recall(&mut self, now: Instant) {
+        if let Some((_, delivery @ Delivery::Posted { .. })) = &mut self.vf {
+            if !self.mailbox.is_empty() {
+                *delivery = Delivery::Waiting { since: now, told: false };
+                self.drain();
+            }
         }
     }
 
@@ -341,7 +351,7 @@ impl Port {
     /// Tells whether whatever happens to it next is an event.
     pub fn is_at_rest(&self) -> bool {
         let delivered = matches!(&self.vf, None | Some((_, Delivery::Taken { idle_since: None })));
-        delivered && self.phase != Phase::Left
+        delivered && self.phase != Phase::CloseDeferred
     }
 
     /// Tells whether its VF has begun to wait for its ibverbs device, whose coming no link event tells.

@@ -62,6 +62,11 @@ impl Links {
         !self.outdated && !self.unsettled
     }
 
+    /// Tells whether events were lost and no dump has made up for them: what the table says may be long over.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
     /// Tells once whether something has to be looked at again.
     pub(super) fn take_unsettled(&mut self) -> bool {
         std::mem::take(&mut self.unsettled)
@@ -81,11 +86,7 @@ impl Links {
                 LinkEvent::Gone(index) => table.remove(index),
             });
         });
-        match drained {
-            Ok(Drained::Empty | Drained::More) => {}
-            Ok(Drained::Overrun) => self.outdated = true,
-            Err(error) => error!("{error}"),
-        }
+        self.drained(drained);
         if self.outdated {
             match host::dump_links() {
                 Ok(dump) => {
@@ -96,6 +97,22 @@ impl Links {
                 Err(error) => warn!("after lost link events: {error}"),
             }
         }
+    }
+
+    /// Notes how far the reading of events came.
+    pub(super) fn drained(&mut self, drained: Result<Drained, host::Error>) {
+        match drained {
+            Ok(Drained::Empty | Drained::More) => {}
+            Ok(Drained::Overrun) => self.outdated = true,
+            Err(error) => error!("{error}"),
+        }
+    }
+
+    /// Takes these for all links there are.
+    #[cfg(test)]
+    pub(super) fn assume(&mut self, links: Vec<crate::link::Link>) {
+        self.changes.extend(self.table.replace(links));
+        self.outdated = false;
     }
 
     /// Asks sysfs about the links whose parent rtnetlink does not tell and a rule hangs on.

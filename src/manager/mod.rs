@@ -26,6 +26,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -34,12 +35,13 @@ use crate::args::{self, Args, Fallback, Selector};
 use crate::eal::ethdev::{Occupant, PortNumber};
 use crate::eal::failsafe::{Hidden, SafeBursts};
 use crate::eal::log::NOTICE;
-use crate::eal::{self, Errno, alarm, ethdev, kvargs, vdev};
+use crate::eal::{self, Errno, alarm, ethdev, guard, kvargs, vdev};
 use crate::host;
 use crate::link::PciAddr;
 use crate::pairing::Miss;
 use crate::port::PortId;
-use state::{Answers, Chosen, Job, Questions, Recipe, State};
+use state::{Answers, Chosen, Job, Questions, Recipe, Serial, State};
+use watch::Watch;
 
 /// Period of the safety net.
 const TICK: Duration = Duration::from_secs(5);
@@ -59,6 +61,9 @@ const FAILSAFE_OWNER: &CStr = c"Fail-safe";
 
 /// How long remove() waits for the interrupt thread before it leaves the closing of a port to that thread.
 const PARKING_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long remove() waits for a port that another thread is making or closing.
+const MAKING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The only state that the driver keeps between two calls of DPDK.
 struct Manager {
@@ -96,6 +101,9 @@ pub enum ProbeError {
     /// The kernel does not tell its links.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// DPDK does not tell it of ports that go, without which no port survives the loss of its VF.
+    #[error("cannot hear of ports that go: {0}")]
+    PortEvents(Errno),
     /// None of the links that it names can be taken.
     #[error("{}", list(.0))]
     NoLink(Vec<(Selector, Miss)>),
@@ -108,6 +116,7 @@ impl ProbeError {
             Self::Args(_) => libc::EINVAL,
             Self::NoDriver { .. } => libc::ENOTSUP,
             Self::Host(error) => error.errno(),
+            Self::PortEvents(error) => error.0,
             Self::NoLink(_) => libc::ENODEV,
         }
     }
@@ -160,7 +169,13 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         warn!("{label}: the PCI bus driver is not in this build, so no VF can be attached: load librte_bus_pci.so");
     }
     vdev::clean_before_pci();
-    let outcome = admit(name, &args);
+    let outcome = admit(name, &args).and_then(|begun| match hear_of_ports() {
+        Ok(()) => Ok(begun),
+        Err(error) => {
+            lock().abandon(name);
+            Err(ProbeError::PortEvents(error))
+        }
+    });
     if outcome.is_ok() {
         // The interrupt thread begins to watch while the ports are being made.
         kick(KICK);
@@ -199,7 +214,7 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let (mut chosen, misses) = {
         let mut state = lock();
         state.let_go(&gone);
-        state.links.listen()?;
+        state.listen()?;
         state.select(args)
     };
     if !misses.is_empty() {
@@ -220,7 +235,7 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let names = ethdev::names();
     let mut state = lock();
     // Unless the last other instance, removed meanwhile, has ended it.
-    state.links.listen()?;
+    state.listen()?;
     Ok(state.admit(name, args, &chosen, &missing, &names))
 }
 
@@ -260,6 +275,12 @@ pub fn remove(name: &CStr) {
     debug!("{}: removed", name.to_string_lossy());
     let closing = lock().withdraw(name);
     closing.into_iter().for_each(close);
+    // What another thread is making is closed by that one; the caller may be about to free what it uses. When that
+    // thread waits for the vdev list lock, which our caller may hold, it is not waited for any longer.
+    let patience = Instant::now() + MAKING_PATIENCE;
+    while !alarm::on_interrupt_thread() && lock().is_under_way(name) && Instant::now() < patience {
+        thread::sleep(KICK);
+    }
     watch();
 }
 
@@ -282,7 +303,8 @@ pub fn scan() {
 /// Makes a port that was begun, or notes why not.
 fn make(id: PortId) {
     let Some(recipe) = lock().recipe(id) else { return };
-    let outcome = try_make(id, &recipe);
+    // A panic must not leave the port half made.
+    let outcome = guard("making of a port", Err(Errno(libc::EFAULT)), || try_make(id, &recipe));
     if outcome.is_ok() {
         info!(target: NOTICE, "{}: made", recipe.label);
         if ethdev::find(&recipe.fallback).is_none() {
@@ -327,11 +349,17 @@ fn close(id: PortId) {
     };
     // Without its fallback failsafe hot-plugs it again and again on the interrupt thread, and closing the port would
     // wait there for a lock that our caller may hold.
-    if alarm::on_interrupt_thread() || ethdev::find(&recipe.fallback).is_some() {
-        shut();
-    } else if alarm::with_interrupt_thread_parked(PARKING_PATIENCE, shut).is_none() {
+    let shut_in_time = || {
+        if alarm::on_interrupt_thread() || ethdev::find(&recipe.fallback).is_some() {
+            shut();
+            return true;
+        }
+        alarm::with_interrupt_thread_parked(PARKING_PATIENCE, shut).is_some()
+    };
+    // A panic must not leave it closing for ever.
+    if !guard("closing of a port", true, shut_in_time) {
         debug!("{}: the interrupt thread is busy, and is to close it", recipe.label);
-        lock().leave(id);
+        lock().defer_close(id);
         return kick(KICK);
     }
     if ethdev::find(&recipe.failsafe).is_none() {
@@ -341,7 +369,7 @@ fn close(id: PortId) {
         kick(KICK);
     } else {
         warn!("{}: its driver does not close it; trying again", recipe.label);
-        lock().leave(id);
+        lock().defer_close(id);
         pace();
     }
 }
@@ -353,7 +381,7 @@ fn kick(delay: Duration) {
 }
 
 fn kicked() {
-    rang(&MANAGER.kicked);
+    alarm_fired(&MANAGER.kicked);
 }
 
 /// Has the interrupt thread look again at what is pending. Callable from any thread.
@@ -362,10 +390,10 @@ fn pace() {
 }
 
 fn paced() {
-    rang(&MANAGER.pacing);
+    alarm_fired(&MANAGER.pacing);
 }
 
-/// Sets an alarm whose callback calls [`rang`], unless it is set already.
+/// Sets an alarm whose callback calls [`alarm_fired`], unless it is set already.
 fn set_once(flag: &AtomicBool, delay: Duration, callback: fn()) {
     if !flag.swap(true, Ordering::Relaxed) {
         if let Err(error) = alarm::set(delay, callback) {
@@ -376,7 +404,7 @@ fn set_once(flag: &AtomicBool, delay: Duration, callback: fn()) {
 }
 
 /// An alarm of [`set_once`] has gone off.
-fn rang(flag: &AtomicBool) {
+fn alarm_fired(flag: &AtomicBool) {
     flag.store(false, Ordering::Relaxed);
     rescan(true);
     watch_on();
@@ -471,7 +499,8 @@ fn rescan(all: bool) {
     let questions = state.look(all, Instant::now());
     drop(state);
     if !all && questions == Questions::default() {
-        return;
+        // Such as a question to the kernel that has no answer yet.
+        return pace_unless_at_rest();
     }
     let answers = ask(&questions);
     let Some(mut state) = try_lock() else { return kick(KICK) };
@@ -496,14 +525,19 @@ fn rescan(all: bool) {
     if waits {
         kick(VERBS_POLL);
     }
-    if try_lock().is_none_or(|state| !state.is_at_rest(now)) {
+    pace_unless_at_rest();
+}
+
+/// Has the interrupt thread look again at what ends without an event, if there is something.
+fn pace_unless_at_rest() {
+    if try_lock().is_none_or(|state| !state.is_at_rest(Instant::now())) {
         pace();
     }
 }
 
 /// Of these ports, those that have no failsafe port.
-fn without_port(ids: &[PortId]) -> BTreeSet<PortId> {
-    ids.iter().filter(|id| ethdev::find(&id.failsafe_name()).is_none()).copied().collect()
+fn without_port(ports: &[(Serial, PortId)]) -> BTreeSet<Serial> {
+    ports.iter().filter(|(_, id)| ethdev::find(&id.failsafe_name()).is_none()).map(|&(serial, _)| serial).collect()
 }
 
 fn ask(questions: &Questions) -> Answers {
@@ -519,6 +553,46 @@ fn occupant(function: PciAddr) -> Occupant {
     if lock_hidden().iter().any(|device| device.is_at(function)) { Occupant::Owned } else { ethdev::occupant(function) }
 }
 
+/// What has DPDK call us, taken out of the state while it is changed. It goes back there on every way.
+struct TakenWatch(Option<Watch>);
+
+impl TakenWatch {
+    /// Takes it, `None` while somebody else changes it.
+    fn take(state: &mut State) -> Option<Self> {
+        state.watch.take().map(|watch| Self(Some(watch)))
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        self.0.as_mut().map(change)
+    }
+}
+
+impl Drop for TakenWatch {
+    /// Takes the lock, which must not be held here.
+    fn drop(&mut self) {
+        lock().watch = self.0.take();
+    }
+}
+
+/// Has DPDK tell us of ports that go, before there is a port that could lose its VF.
+///
+/// # Errors
+/// `ENOMEM`, or `EAGAIN` when another thread does not get done with what has DPDK call us.
+fn hear_of_ports() -> Result<(), Errno> {
+    let patience = Instant::now() + MAKING_PATIENCE;
+    loop {
+        // The lock is released before the body.
+        let taken = TakenWatch::take(&mut lock());
+        if let Some(mut taken) = taken {
+            return taken.change(Watch::hear_of_ports).unwrap_or(Ok(()));
+        }
+        if Instant::now() >= patience {
+            return Err(Errno(libc::EAGAIN));
+        }
+        thread::sleep(KICK);
+    }
+}
+
 /// Has DPDK call us as long as there is something to watch, and no longer.
 fn watch() {
     loop {
@@ -527,15 +601,17 @@ fn watch() {
         if idle {
             state.links.stop();
         }
-        let events = state.links.events().map(|events| events.as_fd().try_clone_to_owned());
+        let (events, generation) = (state.links.events(), state.generation());
+        let events = events.map(|events| events.as_fd().try_clone_to_owned());
         // Somebody else is at it, and looks again when he is through.
-        let Some(mut watch) = state.watch.take() else { return };
+        let Some(mut taken) = TakenWatch::take(&mut state) else { return };
         drop(state);
-        let settled = if idle { watch.stop() } else { watch.start(events) };
-        let mut state = lock();
-        state.watch = Some(watch);
-        if state.is_idle() == idle {
-            if !settled {
+        let settled = taken.change(|watch| if idle { watch.stop() } else { watch.start(events, generation) });
+        drop(taken);
+        let state = lock();
+        // Another socket may have come while the first was being watched, though there was something to watch all along.
+        if (state.is_idle(), state.generation()) == (idle, generation) {
+            if settled == Some(false) {
                 kick(KICK);
             }
             return;
@@ -550,9 +626,9 @@ mod tests {
     #[test]
     fn a_lock_that_is_held_is_busy_and_one_poisoned_by_a_panic_is_taken() {
         let held = lock();
-        assert!(std::thread::spawn(|| try_lock().is_none()).join().unwrap(), "held elsewhere");
+        assert!(thread::spawn(|| try_lock().is_none()).join().unwrap(), "held elsewhere");
         drop(held);
-        let died = std::thread::spawn(|| {
+        let died = thread::spawn(|| {
             let _held = lock();
             panic!("thrown on purpose");
         });

@@ -27,9 +27,14 @@ use crate::port::{Options, Phase, Port, PortId, VfLink};
 /// How long the closing of a failsafe port with its VF may take.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// Which of the ports that had an id one after another is meant: an answer about one is none about the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Serial(u64);
+
 #[derive(Debug)]
 struct Held {
     port: Port,
+    serial: Serial,
     /// The instance it belongs to; that one is gone when the port is closing.
     instance: CString,
 }
@@ -38,7 +43,7 @@ struct Held {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Questions {
     /// Whether these ports still have their failsafe port.
-    pub(super) alive: Vec<PortId>,
+    pub(super) alive: Vec<(Serial, PortId)>,
     /// Who sits on these PCI functions.
     pub(super) functions: BTreeSet<PciAddr>,
     /// Which devices live, as a port is to be made.
@@ -49,7 +54,7 @@ pub(super) struct Questions {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Ports of [`Questions::alive`] that have none any more.
-    pub(super) gone: BTreeSet<PortId>,
+    pub(super) gone: BTreeSet<Serial>,
     /// Occupants of [`Questions::functions`].
     pub(super) occupants: BTreeMap<PciAddr, Occupant>,
     /// Names of all Ethernet ports.
@@ -99,6 +104,10 @@ pub(super) struct State {
     pub(super) links: Links,
     instances: BTreeMap<CString, Instance>,
     ports: BTreeMap<PortId, Held>,
+    /// Serial of the next port.
+    next_serial: u64,
+    /// How often the kernel was begun to be listened to: whoever watches the socket of an earlier time watches nothing.
+    generation: u64,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
     shells: BTreeSet<PortId>,
     /// Links have appeared or changed, and perhaps one that is wanted.
@@ -115,6 +124,8 @@ impl State {
             links: Links::new(),
             instances: BTreeMap::new(),
             ports: BTreeMap::new(),
+            next_serial: 0,
+            generation: 0,
             shells: BTreeSet::new(),
             appeared: false,
             quiet_until: None,
@@ -139,7 +150,24 @@ impl State {
     /// Tells whether DPDK calls us exactly when there is something to watch.
     pub(super) fn is_settled(&self) -> bool {
         let idle = self.is_idle();
-        self.watch.as_ref().is_some_and(|watch| if idle { watch.is_off() } else { watch.is_on() })
+        self.watch.as_ref().is_some_and(|watch| if idle { watch.is_off() } else { watch.is_on(self.generation) })
+    }
+
+    /// Begins to listen to the kernel, if that was not done before.
+    ///
+    /// # Errors
+    /// When the kernel does not give its list of links.
+    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
+        if self.links.events().is_none() {
+            self.links.listen()?;
+            self.generation += 1;
+        }
+        Ok(())
+    }
+
+    /// Tells which socket of link events is the one to watch.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Notes that the tick is not set again; `false` when that cannot be noted right now.
@@ -185,11 +213,11 @@ impl State {
         self.instances.insert(name.to_owned(), Instance { named, force: args.force, options, wanted });
         let mut begun = Vec::new();
         for link in chosen {
-            let server = self.server(link.index).map(|port| port.phase);
+            let server = self.port_serving(link.index).map(|port| port.phase);
             let place = match server {
                 None => open,
                 // Its port is that of an instance that was removed, and about to be closed.
-                Some(Phase::Closing | Phase::Left) => Place::Open { not_before: Some(Instant::now()) },
+                Some(Phase::Closing | Phase::CloseDeferred) => Place::Open { not_before: Some(Instant::now()) },
                 Some(Phase::Making | Phase::Live) => Place::Closed,
             };
             if place == Place::Closed && named {
@@ -206,11 +234,11 @@ impl State {
     }
 
     fn serves(&self, link: IfIndex) -> bool {
-        self.server(link).is_some()
+        self.port_serving(link).is_some()
     }
 
     /// The port that a link has.
-    fn server(&self, link: IfIndex) -> Option<&Port> {
+    fn port_serving(&self, link: IfIndex) -> Option<&Port> {
         self.ports.values().map(|held| &held.port).find(|port| port.side().index == link && !port.orphaned)
     }
 
@@ -269,7 +297,9 @@ impl State {
         let living = names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
         let id = PortId::lowest_free(&living);
         let port = Port::new(id, link, name, options).map_err(|error| Refusal::Pipe { name: link.name, error })?;
-        self.ports.insert(id, Held { port, instance: instance.to_owned() });
+        let serial = Serial(self.next_serial);
+        self.next_serial += 1;
+        self.ports.insert(id, Held { port, serial, instance: instance.to_owned() });
         self.find_vf(id, Instant::now());
         Ok(id)
     }
@@ -302,6 +332,10 @@ impl State {
         let unsettled = self.links.take_unsettled();
         self.links.catch_up();
         let changes = self.links.take_changes();
+        if self.links.is_outdated() {
+            // The VF whose address waits there may be gone, and failsafe never lets go of one that it cannot attach.
+            self.ports.values_mut().for_each(|held| held.port.recall(now));
+        }
         let ids: Vec<PortId> = self.ports.keys().copied().collect();
         let mut questions = Questions::default();
         let quiet = self.is_quiet(now);
@@ -339,7 +373,7 @@ impl State {
     /// Takes in what became of a port's link and of its VF's.
     fn follow(&mut self, id: PortId, now: Instant) {
         let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
-        if port.orphaned || matches!(port.phase, Phase::Closing | Phase::Left) {
+        if port.orphaned || matches!(port.phase, Phase::Closing | Phase::CloseDeferred) {
             return;
         }
         match self.links.table().get(port.side().index) {
@@ -367,17 +401,20 @@ impl State {
     pub(super) fn act(&mut self, questions: &Questions, answers: &Answers, all: bool, now: Instant) -> Vec<Job> {
         self.appeared = false;
         self.let_go(&answers.gone);
-        for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
-            guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
+        // Nothing is posted that may be gone already.
+        if !self.links.is_outdated() {
+            for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
+                guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
+            }
         }
-        self.ports.values_mut().for_each(|held| held.port.tell());
+        self.ports.values_mut().for_each(|held| held.port.log_arrival());
         self.settle_lent();
         let mut jobs = Vec::new();
         if questions.names {
             jobs.extend(self.fill_places(&answers.names, now).into_iter().map(Job::Make));
         }
         if all {
-            for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Left) {
+            for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::CloseDeferred) {
                 port.phase = Phase::Closing;
                 jobs.push(Job::Close(port.id));
             }
@@ -396,19 +433,22 @@ impl State {
     }
 
     /// Lists the ports that should have their failsafe port.
-    pub(super) fn live(&self) -> Vec<PortId> {
-        self.ports.values().filter(|held| held.port.phase == Phase::Live).map(|held| held.port.id).collect()
+    pub(super) fn live(&self) -> Vec<(Serial, PortId)> {
+        let live = self.ports.values().filter(|held| held.port.phase == Phase::Live);
+        live.map(|held| (held.serial, held.port.id)).collect()
     }
 
     /// Lets go of ports whose failsafe port is gone: the application has closed it.
-    pub(super) fn let_go(&mut self, gone: &BTreeSet<PortId>) {
-        for &id in gone {
-            // Unless it is gone because we were closing it.
-            if let Some(held) = self.ports.get(&id).filter(|held| held.port.phase == Phase::Live) {
+    pub(super) fn let_go(&mut self, gone: &BTreeSet<Serial>) {
+        // Unless it is gone because we were closing it.
+        let is_gone = |held: &&Held| held.port.phase == Phase::Live && gone.contains(&held.serial);
+        let ids: Vec<PortId> = self.ports.values().filter(is_gone).map(|held| held.port.id).collect();
+        for id in ids {
+            if let Some(held) = self.ports.get(&id) {
                 info!(target: NOTICE, "{}: closed by the application, let go", held.port);
-                self.place(id, Place::Closed);
-                self.closed(id);
             }
+            self.place(id, Place::Closed);
+            self.closed(id);
         }
     }
 
@@ -465,6 +505,9 @@ impl State {
     /// Puts the VF's address into the mailbox of a port that is about to be made: failsafe looks there once while it
     /// is created, and attaches at once what it finds.
     pub(super) fn deliver_first(&mut self, id: PortId, function: PciAddr, occupant: Occupant) {
+        if self.links.is_outdated() {
+            return;
+        }
         if let Some(Held { port, .. }) = self.ports.get_mut(&id) {
             deliver(port, &BTreeMap::from([(function, occupant)]), Instant::now());
         }
@@ -477,9 +520,9 @@ impl State {
         let wanted = self.instances.get_mut(&held.instance).map(|instance| &mut instance.wanted);
         let orphan = wanted.is_none();
         let wanted = wanted.into_iter().flatten().find(|wanted| wanted.place == Place::Served(id));
-        self.shells.remove(&id);
         match outcome {
             Ok(bursts) => {
+                self.shells.remove(&id);
                 held.port.bursts = bursts;
                 if let Some(wanted) = wanted {
                     wanted.failures = 0;
@@ -495,7 +538,9 @@ impl State {
                 if let Some(wanted) = wanted {
                     wanted.put_off(now);
                 }
+                // What is left of the try is on the bus, and so is the shell of an earlier port that was in its way.
                 self.ports.remove(&id);
+                self.shells.insert(id);
                 false
             }
         }
@@ -521,10 +566,22 @@ impl State {
         closing
     }
 
+    /// Forgets an instance whose ports were begun and none of them made.
+    pub(super) fn abandon(&mut self, name: &CStr) {
+        self.instances.remove(name);
+        self.ports.retain(|_, held| held.instance.as_c_str() != name);
+    }
+
+    /// Tells whether somebody is making or closing a port of an instance.
+    pub(super) fn is_under_way(&self, instance: &CStr) -> bool {
+        let under_way = |port: &Port| matches!(port.phase, Phase::Making | Phase::Closing);
+        self.ports.values().any(|held| held.instance.as_c_str() == instance && under_way(&held.port))
+    }
+
     /// Notes that a port could not be closed for now.
-    pub(super) fn leave(&mut self, id: PortId) {
+    pub(super) fn defer_close(&mut self, id: PortId) {
         if let Some(Held { port, .. }) = self.ports.get_mut(&id) {
-            port.phase = Phase::Left;
+            port.phase = Phase::CloseDeferred;
         }
     }
 
@@ -556,5 +613,158 @@ fn deliver(port: &mut Port, occupants: &BTreeMap<PciAddr, Occupant>, now: Instan
     if let Some(&occupant) = occupants.get(&vf.address) {
         let has_verbs = vf.needs_verbs && Sysfs::default().has_verbs(vf.address);
         port.deliver(occupant, has_verbs, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Drained;
+    use crate::link::{IfName, MacAddr, Parent};
+
+    const MAC: MacAddr = MacAddr([0, 0x15, 0x5d, 0, 0, 1]);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn function() -> PciAddr {
+        "0000:01:00.0".parse().unwrap()
+    }
+
+    fn link(raw: u32, name: &str, parent: Parent) -> Link {
+        Link {
+            index: IfIndex::new(raw).unwrap(),
+            name: IfName::new(name.as_bytes()).unwrap(),
+            ethernet: true,
+            mac: Some(MAC),
+            permanent_mac: None,
+            master: None,
+            parent,
+            driver: Some(KernelDriver::Other),
+            up: true,
+        }
+    }
+
+    fn arguments() -> Args {
+        let eth1 = DevargsSafe::new(IfName::new(b"eth1").unwrap()).unwrap();
+        Args { selectors: vec![Selector::Name(eth1)], ..Args::default() }
+    }
+
+    /// A state with the NetVSC link eth1, its VF, and an instance that takes it; the port is begun.
+    fn begun() -> (State, PortId) {
+        let mut state = State::new();
+        state.links.assume(vec![link(2, "eth1", Parent::NetVsc), link(3, "vf0", Parent::Pci(function()))]);
+        let args = arguments();
+        let (chosen, misses) = state.select(&args);
+        assert!(misses.is_empty(), "{misses:?}");
+        let ids = state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]);
+        assert_eq!(ids.len(), 1);
+        (state, ids[0])
+    }
+
+    /// As [`begun`], with the port made.
+    fn serving() -> (State, PortId) {
+        let (mut state, id) = begun();
+        assert!(!state.made(id, Ok(None), Instant::now()));
+        (state, id)
+    }
+
+    /// A rescan in which nobody sits on any PCI function and these ports are gone.
+    fn rescan(state: &mut State, gone: &BTreeSet<Serial>, now: Instant) -> (Questions, Vec<Job>) {
+        let questions = state.look(true, now);
+        let occupants = questions.functions.iter().map(|&function| (function, Occupant::Nobody)).collect();
+        let answers = Answers { gone: gone.clone(), occupants, names: Vec::new() };
+        let jobs = state.act(&questions, &answers, true, now);
+        (questions, jobs)
+    }
+
+    fn posted(state: &State, id: PortId) -> Option<PciAddr> {
+        state.ports.get(&id).and_then(|held| held.port.posted())
+    }
+
+    #[test]
+    fn a_vf_that_is_there_is_posted_and_its_port_rests_once_it_is_taken() {
+        let (mut state, id) = serving();
+        rescan(&mut state, &BTreeSet::new(), Instant::now());
+        assert_eq!(posted(&state, id), Some(function()));
+    }
+
+    #[test]
+    fn an_answer_about_a_port_is_none_about_the_next_one_with_its_id() {
+        let (mut state, id) = serving();
+        let now = Instant::now();
+        let old = state.look(true, now).alive;
+        assert_eq!(old.len(), 1);
+        // Between question and answer the application closes the port, and attaches anew.
+        let gone: BTreeSet<Serial> = old.iter().map(|&(serial, _)| serial).collect();
+        state.let_go(&gone);
+        assert_eq!(state.live(), []);
+        state.withdraw(c"net_vdev_netvsc0");
+        let args = arguments();
+        let (chosen, _) = state.select(&args);
+        assert_eq!(state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]), [id], "the id is free again");
+        assert!(!state.made(id, Ok(None), now));
+        rescan(&mut state, &gone, now);
+        assert_eq!(state.live().len(), 1, "the new port is not meant");
+    }
+
+    #[test]
+    fn the_shell_of_an_earlier_port_is_minded_until_a_port_is_made_over_it() {
+        let (mut state, id) = serving();
+        let mut now = Instant::now();
+        state.withdraw(c"net_vdev_netvsc0");
+        state.closed(id);
+        let args = arguments();
+        let (chosen, _) = state.select(&args);
+        assert_eq!(state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]), [id]);
+        for _ in 0..3 {
+            assert!(state.recipe(id).unwrap().shell);
+            // The shell could not be removed, and DPDK made nothing.
+            assert!(!state.made(id, Err(Errno(libc::ENODEV)), now));
+            assert!(!state.is_at_rest(now), "it is tried again");
+            now += 61 * SECOND;
+            let (_, jobs) = rescan(&mut state, &BTreeSet::new(), now);
+            assert_eq!(jobs, [Job::Make(id)]);
+        }
+        assert!(!state.made(id, Ok(None), now));
+        assert!(!state.recipe(id).unwrap().shell);
+    }
+
+    #[test]
+    fn a_try_that_fails_leaves_a_shell_for_the_next() {
+        let (mut state, id) = begun();
+        let now = Instant::now();
+        assert!(!state.recipe(id).unwrap().shell);
+        state.made(id, Err(Errno(libc::ENODEV)), now);
+        rescan(&mut state, &BTreeSet::new(), now + 2 * SECOND);
+        assert!(state.recipe(id).unwrap().shell);
+    }
+
+    #[test]
+    fn nothing_is_posted_nor_left_to_read_on_a_table_that_is_known_to_be_old() {
+        let (mut state, id) = serving();
+        let mut now = Instant::now();
+        state.links.drained(Ok(Drained::Overrun));
+        rescan(&mut state, &BTreeSet::new(), now);
+        assert_eq!(posted(&state, id), None, "the VF may be gone");
+        assert!(!state.is_at_rest(now), "the links are asked for again");
+
+        state.links.assume(vec![link(2, "eth1", Parent::NetVsc), link(3, "vf0", Parent::Pci(function()))]);
+        rescan(&mut state, &BTreeSet::new(), now);
+        assert_eq!(posted(&state, id), Some(function()));
+
+        state.links.drained(Ok(Drained::Overrun));
+        rescan(&mut state, &BTreeSet::new(), now);
+        assert_eq!(posted(&state, id), None, "taken back, as failsafe has not read it");
+        // Not after the time, either, after which an address is posted again that failsafe has taken.
+        now += 10 * SECOND;
+        rescan(&mut state, &BTreeSet::new(), now);
+        assert_eq!(posted(&state, id), None);
+    }
+
+    #[test]
+    fn an_instance_that_is_abandoned_leaves_nothing() {
+        let (mut state, _) = begun();
+        assert!(state.is_under_way(c"net_vdev_netvsc0"));
+        state.abandon(c"net_vdev_netvsc0");
+        assert!(state.is_idle() && !state.is_under_way(c"net_vdev_netvsc0"));
     }
 }

@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use log::error;
 
 use super::{TICK, link_event, port_goes, tick, vf_removed};
-use crate::eal::alarm;
 use crate::eal::ethdev::{self, Event, PortNumber};
 use crate::eal::interrupt::Source;
+use crate::eal::{Errno, alarm};
 
 /// What we hear of ports.
 const PORT_EVENTS: [(Event, fn(PortNumber)); 2] = [(Event::Removal, vf_removed), (Event::Destroy, port_goes)];
@@ -17,10 +17,10 @@ const PORT_EVENTS: [(Event, fn(PortNumber)); 2] = [(Event::Removal, vf_removed),
 /// What has DPDK call us. It is taken out of the state while it is changed, as that calls DPDK.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The events' socket among the sources of the interrupt thread.
-    source: Option<Source>,
-    /// Whether `source` belongs to events that were given up; it could not be unregistered while it was running.
-    stale: bool,
+    /// The events' socket among the sources of the interrupt thread, and its generation ([`State::generation`]).
+    ///
+    /// [`State::generation`]: super::state::State::generation
+    source: Option<(Source, u64)>,
     /// Whether we hear of ports, for each of [`PORT_EVENTS`].
     ports: [bool; 2],
     /// Whether the tick's alarm is set.
@@ -29,12 +29,16 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) const fn new() -> Self {
-        Self { source: None, stale: false, ports: [false; 2], ticking: false }
+        Self { source: None, ports: [false; 2], ticking: false }
     }
 
-    /// Tells whether everything calls us.
-    pub(super) fn is_on(&self) -> bool {
-        self.source.is_some() && !self.stale && self.ports == [true; 2] && self.ticking
+    /// Tells whether everything calls us; `generation` is that of the socket to watch.
+    pub(super) fn is_on(&self, generation: u64) -> bool {
+        self.watches(generation) && self.ports == [true; 2] && self.ticking
+    }
+
+    fn watches(&self, generation: u64) -> bool {
+        self.source.as_ref().is_some_and(|&(_, watched)| watched == generation)
     }
 
     /// Tells whether nothing calls us any more, but for a tick that will end itself.
@@ -47,28 +51,23 @@ impl Watch {
         self.ticking = false;
     }
 
-    /// Has everything call us. `events` is the socket to watch. Returns whether it was done.
-    pub(super) fn start(&mut self, events: Option<io::Result<OwnedFd>>) -> bool {
-        if self.stale {
+    /// Has everything call us. `events` is the socket to watch, of that generation. Returns whether it was done.
+    pub(super) fn start(&mut self, events: Option<io::Result<OwnedFd>>, generation: u64) -> bool {
+        if !self.watches(generation) {
             self.end_source();
         }
         if self.source.is_none() {
             match events {
                 Some(Ok(socket)) => match Source::register(socket, link_event) {
-                    Ok(source) => self.source = Some(source),
+                    Ok(source) => self.source = Some((source, generation)),
                     Err(error) => error!("cannot watch link events: {error}"),
                 },
                 Some(Err(error)) => error!("cannot watch link events: {error}"),
                 None => {}
             }
         }
-        for (on, (event, callback)) in self.ports.iter_mut().zip(PORT_EVENTS) {
-            if !*on {
-                match ethdev::watch(event, callback) {
-                    Ok(()) => *on = true,
-                    Err(error) => error!("cannot hear of ports that go: {error}"),
-                }
-            }
+        if let Err(error) = self.hear_of_ports() {
+            error!("cannot hear of ports that go: {error}");
         }
         if !self.ticking {
             match alarm::set(TICK, tick) {
@@ -77,7 +76,21 @@ impl Watch {
             }
         }
         // Errors were told; the tick, if there is one, tries again. Only a callback that was running is worth a kick.
-        !self.stale
+        self.source.is_none() || self.watches(generation)
+    }
+
+    /// Has us called when a port goes or its device is taken away.
+    ///
+    /// # Errors
+    /// `ENOMEM`; what could be registered is.
+    pub(super) fn hear_of_ports(&mut self) -> Result<(), Errno> {
+        for (on, (event, callback)) in self.ports.iter_mut().zip(PORT_EVENTS) {
+            if !*on {
+                ethdev::watch(event, callback)?;
+                *on = true;
+            }
+        }
+        Ok(())
     }
 
     /// Ends all but the tick, which ends itself. Returns whether it was done: a callback that is running cannot be
@@ -91,7 +104,7 @@ impl Watch {
     }
 
     fn end_source(&mut self) {
-        self.source = self.source.take().and_then(|source| source.unregister().err());
-        self.stale = self.source.is_some();
+        let ended = |(source, generation): (Source, u64)| source.unregister().err().map(|source| (source, generation));
+        self.source = self.source.take().and_then(ended);
     }
 }
