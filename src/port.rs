@@ -20,7 +20,6 @@ use log::{info, warn};
 
 use crate::args::{DevargsSafe, Fallback};
 use crate::eal::ethdev::Occupant;
-use crate::eal::failsafe::SafeBursts;
 use crate::eal::log::NOTICE;
 use crate::link::{IfIndex, IfName, Link, MacAddr, PciAddr};
 use crate::mailbox::Mailbox;
@@ -162,8 +161,6 @@ pub struct Port {
     /// The PCI functions that were posted, of which failsafe holds one at most: often the last, and one before that as
     /// long as it has not let go of it. They are few, as a host gives a VF few addresses.
     lent: BTreeSet<PciAddr>,
-    /// The burst functions that its failsafe port was made with.
-    pub bursts: Option<SafeBursts>,
 }
 
 impl fmt::Display for Port {
@@ -191,7 +188,6 @@ impl Port {
             arrival_unlogged: false,
             rival: None,
             lent: BTreeSet::new(),
-            bursts: None,
         })
     }
 

@@ -90,12 +90,13 @@ impl Drop for Release<'_> {
 pub fn with_interrupt_thread_parked<T>(patience: Duration, body: impl FnOnce() -> T) -> Option<T> {
     let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
     let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
+    // However this ends, the interrupt thread is not held by an alarm that it comes to later.
+    let release = Release(&parking);
     if arm(Duration::ZERO, park, argument).is_err() {
-        // SAFETY: EAL did not take the alarm, so the reference that it was to own is still ours.
-        drop(unsafe { Arc::from_raw(argument.cast::<Parking>().cast_const()) });
+        // EAL may have taken the alarm all the same: it sets its timer after it has put the alarm into its list, and
+        // says so when that fails (`rte_eal_alarm_set`). So the reference that it was to own is not taken back.
         return None;
     }
-    let release = Release(&parking);
     let deadline = Instant::now() + patience;
     let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
     while *phase == Phase::Called {

@@ -89,6 +89,9 @@ pub fn sits_on(port: PortNumber, address: PciAddr) -> bool {
     on_function(address).iter().any(|&(number, _)| number == port)
 }
 
+/// How often an iterator that DPDK has no memory for is asked for.
+const ITERATOR_TRIES: u32 = 3;
+
 /// Lists the ports on the PCI function at `address`, each with its device.
 pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_device)> {
     let mut ports = Vec::new();
@@ -98,7 +101,9 @@ pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_de
     }
     let mut iterator = sys::rte_dev_iterator::default();
     // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
-    if unsafe { sys::rte_eth_iterator_init(&raw mut iterator, device.as_ptr()) } != 0 {
+    let mut begin = || unsafe { sys::rte_eth_iterator_init(&raw mut iterator, device.as_ptr()) };
+    // It needs memory. That a VF's port is not found as it goes would have failsafe release it twice.
+    if (0..ITERATOR_TRIES).all(|_| begin() != 0) {
         return ports;
     }
     loop {

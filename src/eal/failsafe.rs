@@ -25,6 +25,9 @@ use super::ethdev::{self, PortNumber};
 use super::{Errno, sys};
 use crate::link::PciAddr;
 
+/// Name under which failsafe owns its sub-devices (`drivers/net/failsafe/failsafe_private.h`, `FAILSAFE_OWNER_NAME`).
+pub const OWNER: &CStr = c"Fail-safe";
+
 /// A burst function, kept as a pointer: it is only copied.
 type Burst = *mut c_void;
 
@@ -39,26 +42,44 @@ pub struct SafeBursts {
 unsafe impl Send for SafeBursts {}
 
 impl SafeBursts {
-    /// Notes those of a failsafe port that was just made: it starts with them (`fs_eth_dev_create`).
+    /// Notes those of a failsafe port that was just made: it starts with them (`fs_eth_dev_create`). `None` when the
+    /// application has started it meanwhile, which it may do as soon as it hears of the port: these may be the others.
     pub fn of(name: &CStr) -> Option<Self> {
+        let port = ethdev::find(name)?;
+        if is_started(port)? {
+            return None;
+        }
         // SAFETY: a NUL-terminated string.
         let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };
         // SAFETY: null, or a port that lives; its struct begins with these two, 22.11 to 26.07 (tests/layout.c).
         let bursts = unsafe { device.as_ref() }?;
-        Some(Self { receive: bursts.rx_pkt_burst, transmit: bursts.tx_pkt_burst })
+        let safe = Self { receive: bursts.rx_pkt_burst, transmit: bursts.tx_pkt_burst };
+        (!is_started(port)?).then_some(safe)
     }
 
-    /// Has applications that poll the port call these, if it is started.
+    /// Has applications that poll the port call these, if it is started, and stays away from one that is stopped or
+    /// started at this moment.
     pub fn install(self, port: PortNumber) {
-        let Some([receive, transmit]) = slots(port) else { return };
-        // The last port is never used in practice; then its functions are those of a port that is not started.
-        let idle =
-            slots(sys::RTE_MAX_ETHPORTS.saturating_sub(1) as PortNumber).map(|[slot, _]| slot.load(Ordering::Relaxed));
-        if Some(receive.load(Ordering::Relaxed)) != idle {
-            receive.store(self.receive, Ordering::Release);
-            transmit.store(self.transmit, Ordering::Release);
+        let (Some(bursts), Some(idle)) = (slots(port), idle()) else { return };
+        for (slot, safe) in bursts.into_iter().zip([self.receive, self.transmit]) {
+            let current = slot.load(Ordering::Relaxed);
+            if !idle.contains(&current) {
+                let _ = slot.compare_exchange(current, safe, Ordering::Release, Ordering::Relaxed);
+            }
         }
     }
+}
+
+/// The functions of a port that is not started: the last port is never used in practice.
+fn idle() -> Option<[Burst; 2]> {
+    let slots = slots(sys::RTE_MAX_ETHPORTS.saturating_sub(1) as PortNumber)?;
+    Some(slots.map(|slot| slot.load(Ordering::Relaxed)))
+}
+
+/// Tells whether applications that poll the port reach its driver.
+fn is_started(port: PortNumber) -> Option<bool> {
+    let [receive, _] = slots(port)?;
+    Some(!idle()?.contains(&receive.load(Ordering::Acquire)))
 }
 
 /// The places from which applications take a port's burst functions.
@@ -96,11 +117,18 @@ impl Hidden {
     /// on the interrupt thread.
     pub fn take(port: PortNumber, address: PciAddr) -> Option<Self> {
         let (_, device) = ethdev::on_function(address).into_iter().find(|&(number, _)| number == port)?;
+        // Whoever else closes the port, such as a secondary or the application on this thread, releases it once.
+        if !ethdev::is_owned_by(port, OWNER) {
+            return None;
+        }
         let device = device.cast::<sys::netvsc_device_head>();
         // SAFETY: the device of a port that still exists; its struct begins so, 22.11 to 26.07 (tests/layout.c).
         let driver = unsafe { &raw mut (*device).driver };
         // SAFETY: as above; on this thread nobody else looks at it meanwhile.
         let known = unsafe { driver.replace(std::ptr::null()) };
+        if known.is_null() {
+            return None;
+        }
         Some(Self { address, device, driver: known })
     }
 

@@ -5,6 +5,7 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::{Errno, alarm, sys};
@@ -16,12 +17,13 @@ use super::{Errno, alarm, sys};
 ///
 /// # Invariants
 /// `handle` is a live instance and `fd` stays open while the source is registered: EAL ends the process when it finds
-/// a closed descriptor among its sources (`eal_intr_thread_main`).
+/// a closed descriptor among its sources (`eal_intr_thread_main`). So only [`Source::unregister`] closes it; a source that
+/// is dropped leaks.
 #[derive(Debug)]
 pub struct Source {
     handle: *mut sys::rte_intr_handle,
     callback: fn(),
-    _fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
 }
 
 // SAFETY: the handle is private memory of this value (flag PRIVATE: calloc), bound to no thread.
@@ -51,7 +53,7 @@ impl Source {
             unsafe { sys::rte_intr_instance_free(handle) };
             return Err(error);
         }
-        Ok(Self { handle, callback, _fd: fd })
+        Ok(Self { handle, callback, fd: ManuallyDrop::new(fd) })
     }
 
     /// Ends the watch and closes the descriptor; gives the source back when its callback is running right now
@@ -62,6 +64,7 @@ impl Source {
         }
         // SAFETY: registered no more, and this value is dropped here without touching the handle again.
         unsafe { sys::rte_intr_instance_free(self.handle) };
+        drop(ManuallyDrop::into_inner(self.fd));
         Ok(())
     }
 

@@ -33,7 +33,7 @@ use log::{debug, error, info, warn};
 
 use crate::args::{self, Args, Fallback, Selector};
 use crate::eal::ethdev::{Occupant, PortNumber};
-use crate::eal::failsafe::{Hidden, SafeBursts};
+use crate::eal::failsafe::{self, Hidden, SafeBursts};
 use crate::eal::log::NOTICE;
 use crate::eal::{self, Errno, alarm, ethdev, guard, kvargs, vdev};
 use crate::host;
@@ -55,9 +55,6 @@ const KICK: Duration = Duration::from_millis(1);
 
 /// How often a VF is looked at that waits for its ibverbs device.
 const VERBS_POLL: Duration = Duration::from_millis(20);
-
-/// Name under which failsafe owns its sub-devices (`drivers/net/failsafe/failsafe_private.h`, `FAILSAFE_OWNER_NAME`).
-const FAILSAFE_OWNER: &CStr = c"Fail-safe";
 
 /// How long remove() waits for the interrupt thread before it leaves the closing of a port to that thread.
 const PARKING_PATIENCE: Duration = Duration::from_millis(250);
@@ -438,8 +435,11 @@ fn watch_on() {
 /// The device of a port was taken away. When that is the VF of a failsafe port of ours, its application is made to call
 /// bursts that mind it, before failsafe frees what the others use. Waits for the lock: later is too late.
 fn vf_removed(port: PortNumber) {
-    let lent = lock().lent();
-    for (function, id, bursts) in lent {
+    let (lent, bursts) = {
+        let state = lock();
+        (state.lent(), state.safe_bursts())
+    };
+    for (function, id) in lent {
         if !ethdev::sits_on(port, function) {
             continue;
         }
@@ -457,7 +457,7 @@ fn port_goes(port: PortNumber) {
         if let Some(hidden) = lent.into_iter().find_map(|(function, ..)| Hidden::take(port, function)) {
             lock_hidden().push(hidden);
         }
-    } else if ethdev::is_owned_by(port, FAILSAFE_OWNER) {
+    } else if ethdev::is_owned_by(port, failsafe::OWNER) {
         lock().keep_quiet(Instant::now());
     }
     kick(KICK);

@@ -108,6 +108,8 @@ pub(super) struct State {
     next_serial: u64,
     /// How often the kernel was begun to be listened to: whoever watches the socket of an earlier time watches nothing.
     generation: u64,
+    /// Failsafe's burst functions that mind a VF that went, the same for all its ports; noted when the first is made.
+    bursts: Option<SafeBursts>,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
     shells: BTreeSet<PortId>,
     /// Links have appeared or changed, and perhaps one that is wanted.
@@ -126,6 +128,7 @@ impl State {
             ports: BTreeMap::new(),
             next_serial: 0,
             generation: 0,
+            bursts: None,
             shells: BTreeSet::new(),
             appeared: false,
             quiet_until: None,
@@ -523,7 +526,7 @@ impl State {
         match outcome {
             Ok(bursts) => {
                 self.shells.remove(&id);
-                held.port.bursts = bursts;
+                self.bursts = self.bursts.or(bursts);
                 if let Some(wanted) = wanted {
                     wanted.failures = 0;
                 }
@@ -546,10 +549,15 @@ impl State {
         }
     }
 
-    /// Lists the PCI functions that failsafe ports may hold, with the port and its safe bursts.
-    pub(super) fn lent(&self) -> Vec<(PciAddr, PortId, Option<SafeBursts>)> {
+    /// Lists the PCI functions that failsafe ports may hold, with the port.
+    pub(super) fn lent(&self) -> Vec<(PciAddr, PortId)> {
         let ports = self.ports.values().map(|held| &held.port);
-        ports.flat_map(|port| port.lent().map(|function| (function, port.id, port.bursts))).collect()
+        ports.flat_map(|port| port.lent().map(|function| (function, port.id))).collect()
+    }
+
+    /// Failsafe's burst functions that mind a VF that went.
+    pub(super) fn safe_bursts(&self) -> Option<SafeBursts> {
+        self.bursts
     }
 
     /// Forgets an instance and returns which of its ports have to be closed. One that is being made right now is closed
