@@ -7,6 +7,8 @@ MESON = meson setup $(BUILD) --prefix="$$(pkg-config --variable=prefix libdpdk)"
 	--libdir="$$(pkg-config --variable=libdir libdpdk)"
 # The tests and the plugin share what cargo has compiled.
 export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
+BUILT = echo "built for DPDK $$(pkg-config --modversion libdpdk) with Rust $$(rustc --version | cut -d ' ' -f 2):" \
+	"$$(realpath --relative-to=. $(BUILD)/librte_net_vdev_netvsc.so) and $(BUILD)/librte_net_vdev_netvsc.a"
 # For a command that would go on for minutes after make was killed.
 ENDS_WITH_MAKE := setpriv --pdeathsig KILL
 
@@ -14,6 +16,7 @@ ENDS_WITH_MAKE := setpriv --pdeathsig KILL
 all: packages ## Build the plugin and the static library
 	@test -f $(BUILD)/build.ninja || $(MESON)
 	ninja -C $(BUILD)
+	@$(BUILT)
 
 .PHONY: packages
 packages:
@@ -22,31 +25,21 @@ packages:
 .PHONY: with-tests
 with-tests:
 	@tools/packages.sh check
+	@$(MAKE) --no-print-directory build-with-tests
+
+.PHONY: build-with-tests
+build-with-tests:
 	@if test -f $(BUILD)/build.ninja; then meson configure $(BUILD) -Dtests=true; else $(MESON) -Dtests=true; fi
 	ninja -C $(BUILD)
+	@$(BUILT)
 
 .PHONY: demo
-demo: with-tests ## Watch packets follow a VF that comes, goes and comes back elsewhere (root)
-	cargo build --quiet --locked --example demo
-	@$(BUILD)/cargo/debug/examples/demo
+demo: ## Watch packets follow a VF that comes, goes and comes back elsewhere (root)
+	@$(ENDS_WITH_MAKE) tests/demo.sh
 
 .PHONY: check
-check: with-tests ## Format, lints and every test (root)
-	cargo fmt --check
-	cargo clippy --quiet --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
-	cargo run --quiet --locked --release --example instructions
-	tests/reproducible.sh $(BUILD)
-	tests/install.sh
-	tests/overlay.sh "$$(tests/dpdk-source.sh)"
-	tests/deb.sh
-	$(MAKE) --no-print-directory demo
-	cargo test --locked
-	@tools/packages.sh guest
-	tests/guest/image.sh $(BUILD)
-	$(ENDS_WITH_MAKE) cargo run --quiet --locked --example guest
-	tests/matrix.sh --part trixie
-	@echo "Left out: Debian sid (25.11) and the rest of trixie's tests (make matrix); all but two stories of make guest."
+check: ## Format, lints and every test; takes DPDK, and WITHOUT="guest matrix" (root)
+	@$(ENDS_WITH_MAKE) tests/check.sh $(WITHOUT)
 
 .PHONY: guest
 guest: with-tests ## The default configuration, and pairs as on Hyper-V and on KVM, in QEMU guests (root)

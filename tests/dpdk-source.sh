@@ -3,7 +3,8 @@
 #
 # usage: dpdk-source.sh [folder]
 #
-# Prints where the source of the installed DPDK is unpacked: <folder>/<version>,
+# Prints where the source of the installed DPDK is: the folder that DPDK names in the
+# environment or, when that is not set, where it is unpacked: <folder>/<version>,
 # by default build/dpdk-source/<version> of this project. It is downloaded from
 # the Debian mirrors this machine uses, once. Of the machine's own apt nothing
 # changes, but that indexes are fetched where there are none: the source lists,
@@ -50,6 +51,12 @@ deb822_stanzas() {
 		}'
 }
 
+if [ -n "${DPDK:-}" ]; then
+	source=$(realpath -m "$DPDK")
+	[ -f "$source/VERSION" ] || fail "DPDK=$DPDK is no DPDK tree"
+	echo "$source"
+	exit
+fi
 project=$(cd "$(dirname "$0")/.." && pwd)
 folder=${1:-$project/build/dpdk-source}
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -111,6 +111,14 @@ impl Wire {
         }
     }
 
+    /// How many frames the kernel has dropped here since the last call, as nobody took them in time.
+    fn dropped(&self) -> u32 {
+        match &self.end {
+            End::Guest(..) => 0,
+            End::Netdevice(socket) => dropped_at(socket.as_fd()).unwrap_or(0),
+        }
+    }
+
     fn next(&self) -> Option<Vec<u8>> {
         let socket = match &self.end {
             End::Guest(_, frames) => return frames.try_recv().ok(),
@@ -122,6 +130,45 @@ impl Wire {
         frame.truncate(usize::try_from(length).ok()?);
         Some(frame)
     }
+}
+
+/// How many frames the kernel has dropped since the last call, as this packet socket's ring was full. Others have none.
+fn dropped_at(socket: BorrowedFd<'_>) -> Option<u32> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut size = size_of_val(&statistics) as u32;
+    let (level, option) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+    // SAFETY: room for what is asked for, and its size.
+    let got =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut statistics).cast(), &raw mut size) };
+    (got == 0).then_some(statistics.tp_drops)
+}
+
+/// How many frames the kernel has dropped since the last call, as the rings of this process's packet sockets were full.
+pub fn dropped_in(process: u32) -> u32 {
+    // SAFETY: takes any numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+    if fd < 0 {
+        return 0;
+    }
+    // SAFETY: just opened, and nobody else's.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let Ok(open) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let open = open.flatten().filter(|entry| {
+        std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    });
+    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    numbers
+        .filter_map(|number| {
+            // SAFETY: takes any numbers.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+            if fd < 0 {
+                return None;
+            }
+            // SAFETY: just made, and nobody else's.
+            let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            dropped_at(socket.as_fd())
+        })
+        .sum()
 }
 
 /// Sends `count` numbered frames into the wire `into`, and returns how many different ones came back on each of `from`
@@ -287,6 +334,11 @@ impl Traffic {
         let mut record = self.record();
         record.collect();
         record.frames.clone()
+    }
+
+    /// How many that came back the kernel has dropped since the last call, as nobody took them in time.
+    pub fn dropped(&self) -> u32 {
+        self.record().wires.iter().map(Wire::dropped).sum()
     }
 
     /// The numbers of those that have not come back, a second after the last was sent.
