@@ -17,8 +17,11 @@ without() {
 parts=$*
 begin check 1080
 without guest || [ "$(dpkg --print-architecture)" = amd64 ] || parts="$parts guest"
-if without guest; then set=check; else set=guest; fi
-install "$set"
+sets=check
+without guest || sets="$sets guest"
+without matrix || sets="$sets matrix"
+# shellcheck disable=SC2086 # A list of words.
+install $sets
 step "the driver, and what the tests need" make --no-print-directory build-with-tests
 step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --locked --all-targets -- -D warnings

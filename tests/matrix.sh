@@ -3,13 +3,14 @@
 #
 # usage: matrix.sh [--part] [suite ...]
 #
-# Builds the driver and tests it with the DPDK of releases of Debian: bookworm (22.11), trixie (24.11) and sid (25.11), or
-# those that are named. With --part, only the tests whose outcome depends on DPDK most; what is left out is told at the
-# end. Needs root, and 3 GB of disk a suite.
+# Runs "make check", but for the guest and this, in bare root file systems of releases of Debian: bookworm (DPDK 22.11),
+# trixie (24.11) and sid (25.11), or those that are named. In them are make, git and CA certificates, and a copy of this
+# working tree; all else, Rust too, has "make check" install. What it leaves out is told at the end. With --part, only the
+# tests whose outcome depends on DPDK most, in a root file system that has the packages already. Needs root, and 4 GB of
+# disk a suite.
 #
-# Each has a root file system in build/matrix/<suite>/root, made by mmdebstrap once and kept: to have newer packages,
-# remove it. In it this working tree is seen, read-only, with a build folder of its own. Rust is the suite's; in bookworm,
-# whose is too old, this machine's. All runs in namespaces, which end with this script, however that ends.
+# Root file systems are made by mmdebstrap once and kept in build/matrix/<suite>: bare, and root with packages. To have
+# newer packages, remove them. All runs in namespaces, which end with this script, however that ends.
 #
 # Mirrors, proxies and keys are those of this machine's apt, which need not know the suite.
 set -eu
@@ -29,7 +30,7 @@ contained() {
 		"$project/tests/matrix.sh" "$@"
 }
 
-# Runs a command in a root file system: <suite> <root> <rw or ro> <command>
+# Runs a command in a root file system: <suite> <root> <rw, ro, or own when it has sources and build of its own> <command>
 inside() {
 	contained --inside "$@"
 }
@@ -38,50 +39,68 @@ inside() {
 enter() {
 	suite=$1 root=$2 access=$3 command=$4
 	mount --bind "$root" "$root"
-	mkdir -p "$root/src" "$root/opt/cargo" "$root/opt/rust"
-	[ "$access" = rw ] || mount -o remount,bind,ro "$root"
+	mkdir -p "$root/src" "$root/opt/cargo"
+	[ "$access" != ro ] || mount -o remount,bind,ro "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /sys "$root/sys"
 	mount --rbind /dev "$root/dev"
 	mount -t tmpfs -o mode=755 memory "$root/run"
 	mount -t tmpfs -o mode=1777 memory "$root/tmp"
-	mount --bind "$project" "$root/src"
-	mount -o remount,bind,ro "$root/src"
-	mkdir -p "$matrix/$suite/build"
-	mount --bind "$matrix/$suite/build" "$root/src/build"
+	if [ "$access" != own ]; then
+		mount --bind "$project" "$root/src"
+		mount -o remount,bind,ro "$root/src"
+		mkdir -p "$matrix/$suite/build"
+		mount --bind "$matrix/$suite/build" "$root/src/build"
+	fi
 	# What cargo has downloaded, and its settings.
 	cargo=${CARGO_HOME:-$HOME/.cargo}
 	mkdir -p "$cargo"
 	mount --bind "$cargo" "$root/opt/cargo"
-	path=/usr/sbin:/usr/bin:/sbin:/bin
-	if [ "$suite" = bookworm ]; then
-		mount --bind "$(rustc --print sysroot)" "$root/opt/rust"
-		mount -o remount,bind,ro "$root/opt/rust"
-		path=/opt/rust/bin:$path
-	fi
 	for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$file" ] || [ ! -e "$root$file" ] || mount --bind "$file" "$root$file"
 	done
-	exec chroot "$root" env -i PATH="$path" HOME=/root TERM=dumb CARGO_HOME=/opt/cargo CARGO_TARGET_DIR=/src/build/cargo \
+	exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb CARGO_HOME=/opt/cargo CARGO_TARGET_DIR=/src/build/cargo \
 		http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" no_proxy="${no_proxy:-}" \
 		sh -euc "cd /src; $command"
 }
 
-# Makes the root file system of a suite, unless there is one with the packages that are wanted.
+# Makes a bare root file system of a suite, unless there is one.
+make_bare() {
+	bare=$matrix/$1/bare
+	wanted=$("$project/tests/debian-sources.sh" "$1")
+	[ "$(cat "$bare.wanted" 2>/dev/null)" != "$wanted" ] || return 0
+	rm -rf "$bare" "$bare.wanted"
+	apt-config dump | grep -E '^Acquire::(Check-|ForceIP|Retries|ftp|https?)' >"$bare.conf" || true
+	echo "$wanted" | mmdebstrap --variant=apt --include=ca-certificates,git,make --aptopt="$bare.conf" \
+		--dpkgopt=force-unsafe-io "$1" "$bare" -
+	echo "$wanted" >"$bare.wanted"
+}
+
+# Makes one with packages, unless there is one with those that are wanted.
 make_root() {
+	make_bare "$1"
 	root=$matrix/$1/root
-	list=$("$project/tests/debian-sources.sh" "$1")
-	wanted="$list
+	wanted="$(cat "$bare.wanted")
 $(cat "$project/tools/packages.sh")"
 	[ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0
-	mkdir -p "$matrix/$1"
 	rm -rf "$root" "$root.part"
-	apt-config dump | grep -E '^Acquire::(Check-|ForceIP|Retries|ftp|https?)' >"$root.conf" || true
-	echo "$list" | mmdebstrap --variant=apt --include=ca-certificates,make --aptopt="$root.conf" \
-		--dpkgopt=force-unsafe-io "$1" "$root.part" -
+	cp -a "$bare" "$root.part"
 	inside "$1" "$root.part" rw "tools/packages.sh check"
 	echo "$wanted" >"$root.part/wanted"
 	mv "$root.part" "$root"
+}
+
+# Makes a copy of the bare one, with the files of the working tree as they are now.
+make_fresh() {
+	make_bare "$1"
+	fresh=$matrix/$1/fresh
+	rm -rf "$fresh"
+	cp -a "$bare" "$fresh"
+	mkdir "$fresh/src"
+	cd "$project"
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory="$fresh/src"
+	git -C "$fresh/src" init --quiet
+	git -C "$fresh/src" add --all
 }
 
 # Runs a step of the suite: its name and a command. What that says is shown when it fails.
@@ -98,37 +117,30 @@ step() {
 	fi
 }
 
-# Tells whether the suite runs a file of tests.
-wanted() {
-	case $part:$suite:$1 in
-	--part:*:arguments | --part:*:release | --part:*:selection | --part:*:vf) ;;
-	--part:*) return 1 ;;
-	# Its kernel is the machine's own matter.
-	*:guest*) return 1 ;;
-	*:bookworm:*) ;;
-	# Needs DPDK's source, which few mirrors have of these; builds it, and knows 22.11.
-	*:layout | *:memory) return 1 ;;
-	esac
-}
-
 # All steps of a suite. Ends with its row of the table, in a file.
 run_suite() {
-	suite=$1 root=$matrix/$1/root
-	run=$([ -n "$part" ] || echo --lib)
-	left_out=
-	for file in "$project"/tests/*.rs; do
-		name=$(basename "$file" .rs)
-		if wanted "$name"; then run="$run --test $name"; else left_out="$left_out $name"; fi
-	done
-	step root contained --root "$suite"
-	step build inside "$suite" "$root" ro "make with-tests"
-	[ -n "$part" ] || step demo inside "$suite" "$root" ro "make demo"
-	step tests inside "$suite" "$root" ro "cargo test --locked --no-fail-fast $run"
-	passed=$(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$matrix/$suite/tests.log")
+	suite=$1
+	if [ -n "$part" ]; then
+		root=$matrix/$suite/root access=ro log=$matrix/$suite/tests.log
+		step root contained --root "$suite"
+		step build inside "$suite" "$root" ro "make build-with-tests"
+		run=
+		for name in arguments release selection vf; do run="$run --test $name"; done
+		step tests inside "$suite" "$root" ro "cargo test --locked --no-fail-fast $run"
+		left_out="all tests but$(echo "$run" | sed 's/--test //g')"
+	else
+		root=$matrix/$suite/fresh access=own log=$matrix/$suite/check.log
+		step fresh contained --fresh "$suite"
+		step check inside "$suite" "$root" own "make check WITHOUT='guest matrix'"
+		left_out=$(sed -n 's/^left out: \([^:]*\).*/\1/p' "$log" | sort -u | paste -s -d ,)
+	fi
+	passed=$(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log")
 	# shellcheck disable=SC2016 # To be said inside.
-	versions=$(inside "$suite" "$root" ro 'echo "$(pkg-config --modversion libdpdk) $(rustc --version | cut -d" " -f2)"')
+	versions=$(inside "$suite" "$root" "$access" \
+		'echo "$(pkg-config --modversion libdpdk) $(rustc --version | cut -d" " -f2)"')
 	# shellcheck disable=SC2059,SC2086 # One format for all rows; two words.
 	printf "$row" "$suite" $versions "$passed" "$left_out" >"$matrix/$suite/row"
+	[ -n "$part" ] || rm -rf "$root"
 }
 
 part=
@@ -139,6 +151,10 @@ case ${1:-} in
 	;;
 --root)
 	make_root "$2"
+	exit
+	;;
+--fresh)
+	make_fresh "$2"
 	exit
 	;;
 --suite)
@@ -159,13 +175,7 @@ for suite; do
 	mkdir -p "$matrix/$suite"
 	rm -f "$matrix/$suite/row"
 done
-if ! command -v mmdebstrap >/dev/null; then
-	echo "installing mmdebstrap"
-	{ apt-get update && apt-get install --yes --no-install-recommends mmdebstrap; } >"$matrix/log" 2>&1 || {
-		cat "$matrix/log" >&2
-		fail "cannot install mmdebstrap"
-	}
-fi
+"$project/tools/packages.sh" matrix
 # Two runs would use the same folders.
 exec 9>"$matrix/lock"
 flock 9

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# usage: packages.sh [build | demo | deb | check | guest | bench | matrix]
+# usage: packages.sh [build | demo | deb | check | guest | bench | matrix ...]
 #
 # Installs the Debian packages that are missing to build the driver and, with an argument, to watch it, to make a package
 # of it, to test it, to test it in a guest as well, to compare it with the C driver, or to make root file systems of other
@@ -55,16 +55,17 @@ list() {
 	END
 }
 
-case ${1:-build} in
-build) sets=build ;;
-demo) sets="build demo" ;;
-deb) sets="build deb" ;;
-check) sets="build demo deb check" ;;
-guest) sets="build demo deb check guest" ;;
-bench) sets="build demo deb check bench" ;;
-matrix) sets=matrix ;;
-*) fail "usage: packages.sh [build | demo | deb | check | guest | bench | matrix]" ;;
-esac
+sets=
+[ $# -gt 0 ] || set -- build
+for set; do
+	case $set in
+	build | matrix) sets="$sets $set" ;;
+	demo | deb) sets="$sets build $set" ;;
+	check) sets="$sets build demo deb check" ;;
+	guest | bench) sets="$sets build demo deb check $set" ;;
+	*) fail "packages.sh: no set $set" ;;
+	esac
+done
 
 # Debian sid says no number, and testing is called as sid is.
 release=$(
@@ -88,9 +89,9 @@ if command -v cargo >/dev/null && command -v rustc >/dev/null; then
 	if cargo clippy --version >/dev/null 2>&1; then there="$there $clippy"; fi
 	if cargo fmt --version >/dev/null 2>&1; then there="$there $rustfmt"; fi
 	# Of another toolchain than this release's, Debian's parts are no use.
-	case ${1:-}:$there in
-	check:*"$clippy $rustfmt" | guest:*"$clippy $rustfmt") ;;
-	check:* | guest:*)
+	case "$sets $there " in
+	*" check "*" $clippy $rustfmt "*) ;;
+	*" check "*)
 		dpkg-query --search "$(realpath "$(command -v cargo)")" >/dev/null 2>&1 ||
 			fail "rustfmt or clippy is missing: rustup component add rustfmt clippy"
 		;;
@@ -115,6 +116,7 @@ missing=
 table=
 while read -r set package sign purpose; do
 	case " $sets " in *" $set "*) ;; *) continue ;; esac
+	case "$missing " in *" $package "*) continue ;; esac
 	is_there "$package" "$sign" && continue
 	missing="$missing $package"
 	table="$table$(printf '\n  %-18s %s' "$package" "$purpose")"

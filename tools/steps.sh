@@ -5,7 +5,7 @@
 #
 #   begin <name> <seconds>       says how long it took last time, or takes about
 #   step <what> <command> ...    runs a command
-#   install <set>                a step as well: what packages.sh installs
+#   install <set> ...            a step as well: what packages.sh installs
 #   skip <what>                  in the place of a step: it is left out, which is told at the end
 #   leave_out <what>             only the latter
 #   finish                       says how long it took, and what was left out
@@ -94,7 +94,7 @@ step() {
 
 install() {
 	trap 'exit 1' HUP INT TERM
-	watch "packages that are missing" tools/packages.sh "$1"
+	watch "packages that are missing" tools/packages.sh "$@"
 	trap - HUP INT TERM
 }
 
