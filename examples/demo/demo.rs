@@ -24,8 +24,8 @@ const PHASE: Duration = Duration::from_secs(3);
 /// How long a change may take before the demonstration fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a packet may be under way, on a machine with much else to do.
-const UNDER_WAY: Duration = Duration::from_secs(2);
+/// When nothing has come back for so long, the rest is no longer under way.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 const LOG: &str = "/run/testpmd.log";
 
@@ -104,12 +104,15 @@ impl Demo {
     /// Waits until all packets of the last phase, those before `end`, are accounted for. Returns how many more were
     /// dropped: those are of the next phase.
     fn settle(&mut self, end: u32) -> usize {
-        let deadline = Instant::now() + UNDER_WAY;
+        let (mut last, mut since) = (0, Instant::now());
         loop {
             self.count_dropped();
             let Some(phase) = self.phases.last_mut() else { return 0 };
             let missing = Tally::of(&self.stream.frames()[phase.first as usize..end as usize]).missing();
-            if missing <= phase.dropped || Instant::now() > deadline {
+            if missing != last {
+                (last, since) = (missing, Instant::now());
+            }
+            if missing <= phase.dropped || since.elapsed() > UNDER_WAY {
                 let more = phase.dropped.saturating_sub(missing);
                 phase.dropped -= more;
                 return more;
