@@ -52,10 +52,13 @@ enter() {
 		mkdir -p "$matrix/$suite/build"
 		mount --bind "$matrix/$suite/build" "$root/src/build"
 	fi
-	# What cargo has downloaded, and its settings.
+	# What cargo has downloaded, and its settings. Its commands are of another toolchain.
 	cargo=${CARGO_HOME:-$HOME/.cargo}
-	mkdir -p "$cargo"
-	mount --bind "$cargo" "$root/opt/cargo"
+	mkdir -p "$cargo/registry"
+	mount -t tmpfs -o mode=755 memory "$root/opt/cargo"
+	mkdir "$root/opt/cargo/registry"
+	mount --bind "$cargo/registry" "$root/opt/cargo/registry"
+	[ ! -e "$cargo/config.toml" ] || cp "$cargo/config.toml" "$root/opt/cargo/"
 	for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$file" ] || [ ! -e "$root$file" ] || mount --bind "$file" "$root$file"
 	done
