@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! DPDK's `net_vdev_netvsc` driver: of each NetVSC netdevice and its SR-IOV VF one port that is fast when it can be and
-//! never dies.
+//! DPDK's `net_vdev_netvsc` driver: makes one DPDK port from each NetVSC netdevice and its SR-IOV VF, fast while the VF
+//! is there, up when it is not. `docs/design.md` says what must always hold, and why.
 //!
 //! ```text
 //!   driver      the hooks, called as a plugin's or as a DPDK tree's: the only way in

@@ -46,8 +46,7 @@ use watch::Watch;
 /// Period of the safety net.
 const TICK: Duration = Duration::from_secs(5);
 
-/// How often it is looked at what is pending and ends without an event: an address that failsafe has yet to read, a port
-/// to be tried again.
+/// Period of checks for what no event announces: an address that failsafe has yet to read, a port to be tried again.
 const PACE: Duration = Duration::from_secs(1);
 
 /// Delay of a kick. A port that is about to go is still there when we hear of it (`rte_eth_dev_release_port`).
