@@ -401,7 +401,7 @@ impl Port {
             // The event of its coming up is heard, and one that stays down is seen to.
             Delivery::Waiting { since, .. } if !vf.up && now.duration_since(since) < UP_PATIENCE => delivery,
             // An owned port there is that of a VF which was removed and not yet let go, or somebody else's.
-            Delivery::Waiting { .. } if occupant == Occupant::Owned => delivery,
+            Delivery::Waiting { .. } if occupant == Occupant::Busy => delivery,
             Delivery::Waiting { .. } => self.post(vf, now).unwrap_or(delivery),
         };
         self.vf = Some((vf, next));
@@ -555,7 +555,7 @@ mod tests {
         assert_eq!(take(&port), "0000:01:00.0\n");
         for _ in 0..20 {
             now += SECOND;
-            port.deliver(Occupant::Owned, false, now);
+            port.deliver(Occupant::Busy, false, now);
         }
         assert_eq!(take(&port), "");
         port.set_vf(None, now);
@@ -571,7 +571,7 @@ mod tests {
         port.deliver(Occupant::Nobody, false, now);
         take(&port);
         port.deliver(Occupant::Nobody, false, now);
-        port.deliver(Occupant::Owned, false, now + SECOND);
+        port.deliver(Occupant::Busy, false, now + SECOND);
         port.deliver(Occupant::Nobody, false, now + 5 * SECOND);
         port.deliver(Occupant::Nobody, false, now + 6 * SECOND);
         assert_eq!(take(&port), "", "a removal may be under way");
@@ -583,7 +583,7 @@ mod tests {
     fn a_vf_back_on_a_function_that_is_not_free_yet_waits_until_it_is() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
         port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Owned, false, now);
+        port.deliver(Occupant::Busy, false, now);
         assert_eq!(take(&port), "");
         port.deliver(Occupant::Unowned, false, now);
         assert_eq!(take(&port), "0000:01:00.0\n", "failsafe takes over what EAL has probed");

@@ -51,7 +51,7 @@ pub enum Occupant {
     Unowned,
     /// A port that somebody owns, such as a failsafe port; or a driver whose ports are gone and that is about to go,
     /// or never made one.
-    Owned,
+    Busy,
 }
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
@@ -61,7 +61,7 @@ pub fn occupant(address: PciAddr) -> Occupant {
         return Occupant::Nobody;
     }
     let ports = on_function(address);
-    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) { Occupant::Owned } else { Occupant::Unowned }
+    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) { Occupant::Busy } else { Occupant::Unowned }
 }
 
 /// Tells whether a driver has the PCI function at `address`.

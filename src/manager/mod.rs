@@ -549,7 +549,7 @@ fn ask(questions: &Questions) -> Answers {
 
 /// Who sits on a PCI function: also a driver whose device is hidden, as its port is being released.
 fn occupant(function: PciAddr) -> Occupant {
-    if lock_hidden().iter().any(|device| device.is_at(function)) { Occupant::Owned } else { ethdev::occupant(function) }
+    if lock_hidden().iter().any(|device| device.is_at(function)) { Occupant::Busy } else { ethdev::occupant(function) }
 }
 
 /// What has DPDK call us, taken out of the state while it is changed. It goes back there on every way.
