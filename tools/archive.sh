@@ -34,7 +34,7 @@ flags=$(printf '%s' "${RUSTFLAGS-}" | tr -s ' ' '\037')
 for place in "$PWD=." "${CARGO_HOME:-$HOME/.cargo}/registry/src=registry" "$target=target"; do
 	flags=${flags:+$flags$(printf '\037')}--remap-path-prefix=$place
 done
-CARGO_ENCODED_RUSTFLAGS=$flags cargo build --quiet --release --locked --lib --target-dir "$target" "$@"
+CARGO_ENCODED_RUSTFLAGS=$flags cargo build --release --locked --lib --target-dir "$target" "$@"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

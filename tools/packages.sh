@@ -70,7 +70,7 @@ done
 # Debian sid says no number, and testing is called as sid is.
 release=$(
 	# shellcheck disable=SC1091 # Not of this project.
-	. /etc/os-release 2>/dev/null || true
+	[ ! -e /etc/os-release ] || . /etc/os-release
 	echo "${ID:-another system} ${VERSION_ID-sid}"
 )
 cargo=cargo rustc=rustc clippy=rust-clippy rustfmt=rustfmt

@@ -104,15 +104,20 @@ impl Demo {
     /// Waits until all packets of the last phase, those before `end`, are accounted for. Returns how many more were
     /// dropped: those are of the next phase.
     fn settle(&mut self, end: u32) -> usize {
-        let (mut last, mut since) = (0, Instant::now());
+        let begin = Instant::now();
+        let (mut last, mut since) = (0, begin);
         loop {
             self.count_dropped();
             let Some(phase) = self.phases.last_mut() else { return 0 };
-            let missing = Tally::of(&self.stream.frames()[phase.first as usize..end as usize]).missing();
+            let packets = &self.stream.frames()[phase.first as usize..end as usize];
+            let missing = Tally::of(packets).missing();
             if missing != last {
                 (last, since) = (missing, Instant::now());
             }
-            if missing <= phase.dropped || since.elapsed() > UNDER_WAY {
+            // What was lost long before is not waited for.
+            let recent = packets.partition_point(|packet| packet.sent + UNDER_WAY < begin);
+            let awaited = Tally::of(&packets[recent..]).missing();
+            if awaited == 0 || missing <= phase.dropped || since.elapsed() > UNDER_WAY {
                 let more = phase.dropped.saturating_sub(missing);
                 phase.dropped -= more;
                 return more;
