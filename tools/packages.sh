@@ -84,7 +84,7 @@ there=
 if command -v cargo >/dev/null && command -v rustc >/dev/null; then
 	version=$(rustc --version | cut -d ' ' -f 2)
 	[ "$(printf '%s\n' "$oldest" "$version" | sort --version-sort | head -n 1)" = "$oldest" ] ||
-		fail "Rust $version ($(command -v rustc)) is too old: the driver needs $oldest or later"
+		fail "Rust $version ($(command -v rustc)) is too old: the driver needs $oldest or later, which is installed where there is none"
 	there="$cargo $rustc"
 	if cargo clippy --version >/dev/null 2>&1; then there="$there $clippy"; fi
 	if cargo fmt --version >/dev/null 2>&1; then there="$there $rustfmt"; fi
@@ -146,5 +146,6 @@ quietly apt-get update
 # shellcheck disable=SC2086 # a list of words
 quietly apt-get install --yes --no-install-recommends --download-only $missing
 trap '' HUP INT TERM
+# In a session of its own, as apt-get has dpkg heed the terminal's signals again.
 # shellcheck disable=SC2086
-quietly apt-get install --yes --no-install-recommends $missing
+quietly setsid --wait apt-get install --yes --no-install-recommends $missing </dev/null
