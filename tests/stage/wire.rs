@@ -302,7 +302,14 @@ impl Traffic {
 
     /// Sends into this wire from now on, and into the first when there is none or it takes no frames.
     pub fn send_by(&self, name: Option<&str>) {
-        *self.flow.other.lock().unwrap() = name.map(Wire::at);
+        let other = name.map(Wire::at);
+        if let Some(Wire { end: End::Netdevice(_), name }) = &other {
+            // A moment long the kernel drops what is sent by a netdevice whose carrier has come, and says that it was sent.
+            super::wait_for(&format!("{name} takes frames"), || {
+                super::ip(&format!("link show dev {name}")).contains("state UP").then_some(())
+            });
+        }
+        *self.flow.other.lock().unwrap() = other;
     }
 
     /// How many frames were sent: the number of the next.
