@@ -304,7 +304,7 @@ impl Traffic {
     pub fn send_by(&self, name: Option<&str>) {
         let other = name.map(Wire::at);
         if let Some(Wire { end: End::Netdevice(_), name }) = &other {
-            // A moment long the kernel drops what is sent by a netdevice whose carrier has come, and says that it was sent.
+            // For a moment after a carrier has come the kernel drops what is sent by it, and says that it was sent.
             super::wait_for(&format!("{name} takes frames"), || {
                 super::ip(&format!("link show dev {name}")).contains("state UP").then_some(())
             });
