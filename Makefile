@@ -50,6 +50,10 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 	$(ENDS_WITH_MAKE) cargo test --locked --test guest_hyperv --test guest_kvm --test guest_azure -- \
 		--ignored --test-threads=2
 
+.PHONY: soak
+soak: with-tests ## Have instances, links and VFs come and go at random for an hour; takes MINUTES and SEED (root)
+	$(ENDS_WITH_MAKE) tests/soak.sh $(MINUTES)
+
 .PHONY: bench
 bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes 100 minutes (root)
 	@tools/packages.sh bench

@@ -15,9 +15,10 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::{fs, str};
 
+use vdev_netvsc::address::{IfIndex, IfName, MacAddr};
 use vdev_netvsc::args::{DevargsSafe, Selector};
 use vdev_netvsc::host::decode::link_events;
-use vdev_netvsc::link::{IfIndex, IfName, Link, LinkTable, MacAddr, Parent};
+use vdev_netvsc::link::{Link, LinkTable, Parent};
 use vdev_netvsc::pairing::{Side, choose, concerns, netvsc_links, vf_of};
 
 const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/instructions.tsv");

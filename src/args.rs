@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use crate::link::{IfName, MacAddr};
+use crate::address::{IfName, MacAddr};
 
 /// Everything that `dpdk-pmdinfo.py` is to list, in the words of the C driver and in its order.
 pub const KEYS: [&str; 6] = ["iface", "mac", "force", "ignore", "fallback", "hotplug_poll"];

@@ -17,11 +17,17 @@ use crate::eal::{self, vdev};
 use crate::host::Sysfs;
 use crate::manager;
 
-/// Has the bus add an instance by itself on Hyper-V. Before `rte_eal_init`.
-fn add_automatic_instance() {
+/// Puts the buses into the order in which they are to be cleaned, and has EAL make an instance by itself on Hyper-V.
+///
+/// # Safety
+/// EAL is not up yet, and nobody loads drivers on another thread.
+unsafe fn prepare_eal() {
+    // SAFETY: the caller's duty.
+    unsafe { vdev::clean_before_pci() };
     // DPDK asks CPUID, on x86 only. The bus of its devices tells everywhere, and Linux has none off Hyper-V.
     if eal::on_hyperv() || Sysfs::default().vmbus_present() {
-        if let Err(error) = vdev::add_custom_scan(manager::scan) {
+        // SAFETY: the caller's duty.
+        if let Err(error) = unsafe { vdev::on_first_scan(manager::scan) } {
             error!("no automatic instance: {error}; add --vdev=net_vdev_netvsc");
         }
     }
@@ -40,10 +46,16 @@ fn probe(name: Option<CString>, arguments: Option<CString>) -> c_int {
     }
 }
 
-/// Removes the instance of a device's name.
-fn remove(name: Option<CString>) {
-    if let Some(name) = name {
-        manager::remove(&name);
+/// Removes the instance of a device's name, and returns what a remove hook does: 0 or a negative errno.
+fn remove(name: Option<CString>) -> c_int {
+    let Some(name) = name else { return 0 };
+    match manager::remove(&name) {
+        Ok(()) => 0,
+        Err(error) => {
+            let name = name.to_string_lossy();
+            error!("{name}: not removed, as EAL's interrupt thread is hot-plugging: {error}; try again");
+            -error.0
+        }
     }
 }
 
@@ -108,7 +120,9 @@ mod out_of_tree {
     static CONSTRUCTOR: extern "C" fn() = construct;
 
     extern "C" fn construct() {
-        vdev_netvsc_register();
+        // SAFETY: called as this library is loaded, before main() or by rte_eal_init() before it makes a thread or looks
+        // at a bus (`eal_plugins_init`).
+        unsafe { vdev_netvsc_register() };
     }
 
     /// Registers the driver `net_vdev_netvsc` with the bus of virtual devices, before `rte_eal_init`.
@@ -117,7 +131,7 @@ mod out_of_tree {
     /// to have that library linked at all, when it does not name it between `--whole-archive` and `--no-whole-archive`.
     /// Further calls do nothing. Not to be called by two threads at once, nor after `rte_eal_init`.
     #[unsafe(no_mangle)]
-    pub extern "C" fn vdev_netvsc_register() {
+    pub unsafe extern "C" fn vdev_netvsc_register() {
         static REGISTERED: AtomicBool = AtomicBool::new(false);
         // Kept by being used: the linker drops what nothing refers to.
         std::hint::black_box(PMD_INFO);
@@ -125,6 +139,7 @@ mod out_of_tree {
             return;
         }
         guard("registration", (), || {
+            eal::panic::keep_quiet();
             eal::log::init();
             let (release, text) = eal::release();
             match release.filter(|release| KNOWN.contains(release)) {
@@ -139,7 +154,8 @@ mod out_of_tree {
                     );
                 }
             }
-            super::add_automatic_instance();
+            // SAFETY: before rte_eal_init and on one thread, as the caller sees to.
+            unsafe { super::prepare_eal() };
         });
     }
 
@@ -164,9 +180,7 @@ mod out_of_tree {
     unsafe extern "C" fn remove<const OFFSET: usize>(device: *mut rte_vdev_device) -> c_int {
         guard("remove", 0, || {
             // SAFETY: the caller's duty.
-            super::remove(unsafe { device_name(device, OFFSET) });
-            // A failure would keep the device in the list for ever, up to 26.03.
-            0
+            super::remove(unsafe { device_name(device, OFFSET) })
         })
     }
 
@@ -208,12 +222,17 @@ mod in_tree {
 
     use crate::eal::{self, guard};
 
-    /// Makes what must be there before `rte_eal_init`. To be called once, by a constructor.
+    /// Makes what must be there before `rte_eal_init`.
+    ///
+    /// # Safety
+    /// To be called once, by a constructor.
     #[unsafe(no_mangle)]
-    extern "C" fn vdev_netvsc_init() {
+    unsafe extern "C" fn vdev_netvsc_init() {
         guard("registration", (), || {
+            eal::panic::keep_quiet();
             eal::log::init();
-            super::add_automatic_instance();
+            // SAFETY: in a constructor EAL is not up yet, and a loader runs them one after another.
+            unsafe { super::prepare_eal() };
         });
     }
 
@@ -237,10 +256,10 @@ mod in_tree {
     /// # Safety
     /// As for [`vdev_netvsc_probe`].
     #[unsafe(no_mangle)]
-    unsafe extern "C" fn vdev_netvsc_remove(name: *const c_char) {
-        guard("remove", (), || {
+    unsafe extern "C" fn vdev_netvsc_remove(name: *const c_char) -> c_int {
+        guard("remove", 0, || {
             // SAFETY: the caller's duty.
-            super::remove(unsafe { eal::copy_cstr(name) });
-        });
+            super::remove(unsafe { eal::copy_cstr(name) })
+        })
     }
 }

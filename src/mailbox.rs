@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::link::{MacAddr, PciAddr};
+use crate::address::PciAddr;
 
 /// A pipe with at most one line in it.
 #[derive(Debug)]
@@ -37,13 +37,12 @@ impl Mailbox {
         self.read.as_raw_fd()
     }
 
-    /// Puts the address of a VF in, in place of whatever was there. `mac` tells PMDs that share one PCI function among
-    /// several netdevices which one is meant.
+    /// Puts the address of a VF in, in place of whatever was there.
     ///
     /// # Errors
     /// None that a pipe just drained is known to give.
-    pub fn post(&self, address: PciAddr, mac: Option<MacAddr>) -> io::Result<()> {
-        let line = mac.map_or_else(|| format!("{address}\n"), |mac| format!("{address},mac={mac}\n"));
+    pub fn post(&self, address: PciAddr) -> io::Result<()> {
+        let line = format!("{address}\n");
         self.drain()?;
         // A write of less than PIPE_BUF bytes is whole or not at all (pipe(7)).
         nix::unistd::write(&self.write, line.as_bytes())?;
@@ -63,6 +62,20 @@ impl Mailbox {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Reads all that is there, as failsafe does.
+    #[cfg(test)]
+    pub(crate) fn read(&self) -> String {
+        let mut text = [0; 128];
+        let length = nix::unistd::read(&self.read, &mut text).unwrap_or_default();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    /// Puts back what was read.
+    #[cfg(test)]
+    pub(crate) fn write(&self, text: &str) {
+        nix::unistd::write(&self.write, text.as_bytes()).unwrap();
     }
 
     /// Tells whether nothing is left to read: nothing was posted, or failsafe has taken it.
@@ -89,18 +102,18 @@ mod tests {
     fn the_last_post_is_the_only_line() {
         let mailbox = Mailbox::new().unwrap();
         for _ in 0..10_000 {
-            mailbox.post(A.parse().unwrap(), None).unwrap();
+            mailbox.post(A.parse().unwrap()).unwrap();
         }
-        mailbox.post(B.parse().unwrap(), Some(MacAddr([0, 1, 2, 3, 4, 5]))).unwrap();
+        mailbox.post(B.parse().unwrap()).unwrap();
         assert!(!mailbox.is_empty());
-        assert_eq!(read_all(&mailbox), "7870:00:00.0,mac=00:01:02:03:04:05\n");
+        assert_eq!(read_all(&mailbox), "7870:00:00.0\n");
         assert!(mailbox.is_empty());
     }
 
     #[test]
     fn a_drained_mailbox_holds_nothing() {
         let mailbox = Mailbox::new().unwrap();
-        mailbox.post(A.parse().unwrap(), None).unwrap();
+        mailbox.post(A.parse().unwrap()).unwrap();
         mailbox.drain().unwrap();
         assert!(mailbox.is_empty());
         assert_eq!(read_all(&mailbox), "");

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Which links become ports, and which VF belongs to which port. Pure: all policy, no kernel and no EAL.
 //!
-//! A rule may hang on a fact that nobody has told yet ([`Parent::Unknown`], [`Parent::VmBus`]). The `unclear_*`
+//! A rule may hang on a fact that nobody has told yet ([`Parent::is_unknown`], [`Parent::VmBus`]). The `unclear_*`
 //! functions name the links to ask about; with these answered, the rules decide.
 
+use std::io;
+
+use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
 use crate::args::Selector;
-use crate::link::{IfIndex, IfName, Link, LinkTable, MacAddr, Parent, PciAddr};
+use crate::link::{Link, LinkTable, Parent};
 
 /// Why a link that the user named is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +22,18 @@ pub enum Miss {
     /// It is not NetVSC, and `force=1` was not given.
     #[error("{0} is not a NetVSC interface: add force=1 to take it all the same")]
     NotNetVsc(IfName),
+    /// What device it sits on cannot be read, and `force=1` was not given.
+    #[error(
+        "cannot read from /sys/class/net whether {name} is a NetVSC interface: {}: mount sysfs of this network namespace and \
+         make it readable, or add force=1 to take it all the same",
+        io::Error::from_raw_os_error(*errno)
+    )]
+    Unreadable {
+        /// The link.
+        name: IfName,
+        /// Why it cannot be read.
+        errno: i32,
+    },
     /// It is the VF of a NetVSC link, which is what the user means.
     #[error("{vf} is the VF of {netvsc}: use iface={netvsc}")]
     IsVf {
@@ -37,18 +52,22 @@ pub enum Miss {
 /// # Errors
 /// [`Miss`].
 pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfIndex, Miss> {
-    let mut named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+    let named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
     let among = |index: Option<IfIndex>| index.is_some_and(|index| named.iter().any(|link| link.index == index));
     let best = named
         .iter()
         .min_by_key(|link| (!link.ethernet, !link.is_netvsc(), among(link.master), link.is_on_pci(), link.index));
     let best = *best.ok_or(Miss::Absent)?;
-    named.clear();
     if !best.ethernet {
         return Err(Miss::NotEthernet(best.name));
     }
     if best.is_netvsc() || force {
         return Ok(best.index);
+    }
+    if let Some(link) = named.iter().find(|link| link.ethernet && unclear(link)) {
+        // What tells of it is not there, if nothing else is known.
+        let errno = if let Parent::Unreadable(errno) = link.parent { errno } else { libc::ENOENT };
+        return Err(Miss::Unreadable { name: link.name, errno });
     }
     match netvsc_of(links, best) {
         Some(netvsc) => Err(Miss::IsVf { vf: best.name, netvsc: netvsc.name }),
@@ -76,10 +95,11 @@ pub fn unclear_for_netvsc_links(links: &LinkTable) -> Vec<IfIndex> {
 }
 
 fn unclear(link: &Link) -> bool {
-    matches!(link.parent, Parent::Unknown | Parent::VmBus)
+    link.parent.is_unknown() || link.parent == Parent::VmBus
 }
 
-fn names(selector: &Selector, link: &Link) -> bool {
+/// Tells whether a selector names a link.
+pub fn names(selector: &Selector, link: &Link) -> bool {
     match selector {
         Selector::Name(name) => link.name == name.get(),
         Selector::Mac(mac) => link.mac == Some(*mac),
@@ -148,22 +168,25 @@ pub struct Vf {
 
 /// Finds the VF of a side: the best-fitting Ethernet link on the PCI bus, of equals the one with the lower index.
 pub fn vf_of(links: &LinkTable, side: &Side) -> Option<Vf> {
-    let mut fitting: Vec<(Fit, IfIndex, PciAddr)> = links
-        .iter()
-        .filter_map(|link| match link.parent {
-            Parent::Pci(address) => Some((fit(link, side)?, link.index, address)),
-            _ => None,
-        })
-        .collect();
-    fitting.sort_unstable_by_key(|&(fit, index, _)| (fit, index));
-    let &(best, index, address) = fitting.first()?;
-    let rival = fitting.get(1).filter(|&&(fit, ..)| fit == best).map(|&(_, index, _)| index);
-    Some(Vf { index, address, rival })
+    let mut found: Option<(Fit, Vf)> = None;
+    // In the order of their index.
+    let fitting = links.iter().filter_map(|link| match link.parent {
+        Parent::Pci(address) => Some((fit(link, side)?, link.index, address)),
+        _ => None,
+    });
+    for (fit, index, address) in fitting {
+        match &mut found {
+            Some((best, vf)) if fit == *best => vf.rival = vf.rival.or(Some(index)),
+            Some((best, _)) if fit > *best => {}
+            _ => found = Some((fit, Vf { index, address, rival: None })),
+        }
+    }
+    found.map(|(_, vf)| vf)
 }
 
 /// Links whose parent [`vf_of`] has to know.
 pub fn unclear_for_vf(links: &LinkTable, side: &Side) -> Vec<IfIndex> {
-    let asks = |link: &&Link| link.parent == Parent::Unknown && fit(link, side).is_some();
+    let asks = |link: &&Link| link.parent.is_unknown() && fit(link, side).is_some();
     links.iter().filter(asks).map(|link| link.index).collect()
 }
 
@@ -313,9 +336,44 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_nobody_can_tell_of_is_not_called_another() {
+        let links = table([
+            link(1, A, Parent::None),
+            link(2, A, Parent::Unreadable(libc::EACCES)),
+            link(3, B, Parent::Unknown),
+            pci(5, B),
+        ]);
+        let unreadable = |raw: u32, errno| {
+            Err(Miss::Unreadable { name: IfName::new(format!("if{raw}").as_bytes()).unwrap(), errno })
+        };
+        for (selector, force, want) in [
+            (by_name(2), false, unreadable(2, libc::EACCES)),
+            (by_name(2), true, Ok(index(2))),
+            (by_name(3), false, unreadable(3, libc::ENOENT)),
+            (Selector::Mac(A), false, unreadable(2, libc::EACCES)),
+            (Selector::Mac(B), false, unreadable(3, libc::ENOENT)),
+            (Selector::Mac(B), true, Ok(index(3))),
+        ] {
+            assert_eq!(choose(&links, &selector, force), want, "{selector} force={force}");
+        }
+        let message = choose(&links, &by_name(2), false).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "cannot read from /sys/class/net whether if2 is a NetVSC interface: Permission denied (os error 13): mount \
+             sysfs of this network namespace and make it readable, or add force=1 to take it all the same"
+        );
+    }
+
+    #[test]
     fn only_what_a_rule_hangs_on_is_asked() {
         let unknown = |raw, mac| link(raw, mac, Parent::Unknown);
-        let links = table([unknown(2, A), unknown(3, B), unknown(4, A), pci(5, B), link(6, A, Parent::VmBus)]);
+        let links = table([
+            unknown(2, A),
+            unknown(3, B),
+            link(4, A, Parent::Unreadable(1)),
+            pci(5, B),
+            link(6, A, Parent::VmBus),
+        ]);
         let side = Side::of(links.get(index(2)).unwrap());
         assert_eq!(unclear_for_vf(&links, &side), [index(4)]);
         assert_eq!(unclear_for_choice(&links, &by_name(2)), [index(2), index(4), index(6)]);
@@ -327,6 +385,7 @@ mod tests {
         let mac = prop_oneof![Just(None), Just(Some(A)), Just(Some(B))];
         let parent = prop_oneof![
             Just(Parent::Unknown),
+            Just(Parent::Unreadable(libc::EACCES)),
             Just(Parent::None),
             Just(Parent::NetVsc),
             Just(Parent::VmBus),

@@ -2,43 +2,22 @@
 //! One port's life: its id and names, its mailbox, its VF.
 //!
 //! Calls neither DPDK nor the kernel but for its own pipe: the manager asks and tells.
-//!
-//! ```text
-//!   VF link appears ── Waiting ── ready, and its PCI function free ──> Posted ── line read ──> Taken
-//!                         ^                                                                      │
-//!                         └── its PCI function without a port for REPOST_AFTER, link still there ┘
-//! ```
-//! The link going ends it from anywhere, and empties the mailbox.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 
+use crate::address::{IfIndex, MacAddr, PciAddr};
 use crate::args::{DevargsSafe, Fallback};
-use crate::eal::ethdev::Occupant;
+use crate::delivery::{Delivery, Move, Situation, VfLink};
+use crate::eal::Errno;
 use crate::eal::log::NOTICE;
-use crate::link::{IfIndex, IfName, Link, MacAddr, PciAddr};
+use crate::link::Link;
 use crate::mailbox::Mailbox;
 use crate::pairing::Side;
-
-/// How long a VF's PCI function is without a port before its address is posted once more.
-///
-/// A PMD reports a removal before the kernel takes the netdevice away. An address posted in between would be taken, and
-/// failsafe never lets go of an address that it cannot attach.
-const REPOST_AFTER: Duration = Duration::from_secs(2);
-
-/// How long a VF's link may be down before its address is posted all the same.
-///
-/// The kernel's netvsc sets a VF up a tenth of a second after it came, as udev may rename it before, and later when it
-/// is busy. Failsafe sends by a VF as soon as it has it, and what is sent by a link that is down is lost.
-const UP_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long an address may lie in the mailbox, or a VF lack its ibverbs device, before that is worth a line.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// The longest text of a device and its arguments that hot-plug carries to secondary processes, without its NUL:
 /// `EAL_DEV_MP_DEV_ARGS_MAX_LEN` in `lib/eal/common/hotplug_mp.h`. A longer one is cut silently up to 26.03.
@@ -57,7 +36,7 @@ impl PortId {
     /// Failsafe finds a sub-device by the beginning of its name (`fs_ethdev_portid_get`): made while `net_tap_vsc10`
     /// lives, a failsafe over `net_tap_vsc1` would reach for that one. So an id is free only when no living id begins
     /// with it.
-    pub fn lowest_free(living: &BTreeSet<Self>) -> Self {
+    pub fn lowest_free(living: &[Self]) -> Self {
         let living: Vec<String> = living.iter().map(Self::to_string).collect();
         let free = |id: &u32| !living.iter().any(|other| other.starts_with(&id.to_string()));
         Self((0..u32::MAX).find(free).unwrap_or(u32::MAX))
@@ -117,28 +96,17 @@ pub struct Options {
     pub hotplug_poll_ms: u32,
 }
 
-/// A VF that belongs to a port, as the kernel shows it.
+/// What has to be done for the VF of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VfLink {
-    /// Its link.
-    pub index: IfIndex,
-    /// The name of that link.
-    pub name: IfName,
-    /// Its PCI function.
-    pub address: PciAddr,
-    /// Which netdevice of the function is meant, for kernel drivers that make several.
-    pub mac: Option<MacAddr>,
-    /// Whether its PMD opens an ibverbs device, which comes after the netdevice.
-    pub needs_verbs: bool,
-    /// Whether its link was up when the kernel last spoke of it.
-    pub up: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delivery {
-    Waiting { since: Instant, told: bool },
-    Posted { since: Instant, told: bool },
-    Taken { idle_since: Option<Instant> },
+pub enum Order {
+    /// Attach its PCI function; the MAC tells which netdevice of the function is meant, where several may be.
+    Attach(PciAddr, Option<MacAddr>),
+    /// Its address was posted: let failsafe have the port on its function.
+    HandOver(PciAddr),
+    /// Its address was taken back: keep the port on its function from looking free.
+    TakeBack(PciAddr),
+    /// Take a function away from DPDK that we attached and failsafe does not get.
+    Detach(PciAddr),
 }
 
 /// One NetVSC link under our care.
@@ -155,12 +123,11 @@ pub struct Port {
     side: Side,
     mailbox: Mailbox,
     vf: Option<(VfLink, Delivery)>,
-    /// The VF came, and that is not told yet: its address goes first.
+    /// The VF came, and that is not told yet: it is attached first.
     arrival_unlogged: bool,
     rival: Option<IfIndex>,
-    /// The PCI functions that were posted, of which failsafe holds one at most: often the last, and one before that as
-    /// long as it has not let go of it. They are few, as a host gives a VF few addresses.
-    lent: BTreeSet<PciAddr>,
+    /// The function that failsafe took last.
+    held: Option<PciAddr>,
 }
 
 impl fmt::Display for Port {
@@ -187,26 +154,8 @@ impl Port {
             vf: None,
             arrival_unlogged: false,
             rival: None,
-            lent: BTreeSet::new(),
+            held: None,
         })
-    }
-
-    /// The PCI functions of which its failsafe port may hold one.
-    pub fn lent(&self) -> impl Iterator<Item = PciAddr> {
-        self.lent.iter().copied()
-    }
-
-    /// The PCI function whose address lies in the mailbox.
-    pub fn posted(&self) -> Option<PciAddr> {
-        match &self.vf {
-            Some((vf, Delivery::Posted { .. })) => Some(vf.address),
-            _ => None,
-        }
-    }
-
-    /// Notes that its failsafe port does not hold a PCI function any more.
-    pub fn forget_lent(&mut self, function: PciAddr) {
-        self.lent.remove(&function);
     }
 
     /// What the port's VF is recognized by.
@@ -268,14 +217,14 @@ impl Port {
     }
 
     /// Notes that its link is gone. Its failsafe port is the application's and stays, with the VF if there is one.
-    pub fn orphan(&mut self) {
+    /// Returns a function that we attached and nobody gets.
+    pub fn orphan(&mut self) -> Option<PciAddr> {
         self.orphaned = true;
         warn!(
             "{self}: the interface is gone, and with it the fallback; a port is made anew when the interface is back; \
              close this one when its VF is not needed"
         );
-        self.drain();
-        self.vf = None;
+        self.forget_vf()
     }
 
     /// Tells which link is its VF's, as last heard.
@@ -291,43 +240,91 @@ impl Port {
         self.rival = rival;
     }
 
-    /// Takes what the kernel says of its VF.
-    pub fn set_vf(&mut self, found: Option<VfLink>, now: Instant) {
+    /// Takes what the kernel says of its VF. Returns a function that we attached and nobody gets.
+    pub fn set_vf(&mut self, found: Option<VfLink>, now: Instant) -> Option<PciAddr> {
         let same = |known: &VfLink, found: &VfLink| known.index == found.index && known.address == found.address;
         match (&mut self.vf, &found) {
-            (None, None) => return,
-            (Some((known, _)), Some(found)) if same(known, found) => {
-                *known = *found;
-                return;
+            (None, None) => return None,
+            (Some((known, delivery)), Some(found)) if same(known, found) => {
+                if *known != *found {
+                    *known = *found;
+                    delivery.link_changed();
+                }
+                return None;
             }
             _ => {}
         }
         self.log_arrival();
-        if let Some((gone, _)) = self.vf.take() {
+        if let Some((gone, _)) = &self.vf {
             info!(target: NOTICE, "{self}: VF {} at {} went", gone.name, gone.address);
-            self.drain();
         }
+        let left = self.forget_vf();
         if let Some(vf) = found {
-            self.vf = Some((vf, Delivery::Waiting { since: now, told: false }));
+            self.vf = Some((vf, Delivery::new(now)));
             self.arrival_unlogged = true;
         }
+        left
     }
 
-    /// Tells, if that was not done yet, that the VF came: a line of the log takes longer than to post its address.
+    /// Takes back what failsafe has not read, and lets go of the VF; also for the end of the port itself. Returns a
+    /// function that we attached and nobody gets.
+    pub fn forget_vf(&mut self) -> Option<PciAddr> {
+        let (vf, delivery) = self.vf.take()?;
+        let read = delivery.is_posted() && self.mailbox.is_empty();
+        self.drain();
+        if read || delivery.is_taken() {
+            self.held = Some(vf.address);
+            return None;
+        }
+        delivery.is_ours().then_some(vf.address)
+    }
+
+    /// Tells, if that was not done yet, that the VF came: a line of the log takes longer than to attach it.
     pub fn log_arrival(&mut self) {
         if let (true, Some((vf, _))) = (std::mem::take(&mut self.arrival_unlogged), &self.vf) {
             info!(target: NOTICE, "{self}: VF {} came at {}", vf.name, vf.address);
         }
     }
 
-    /// Takes an address back that failsafe has not read yet: it may have gone stale.
-    pub fn recall(&mut self, now: Instant) {
-        if let Some((_, delivery @ Delivery::Posted { .. })) = &mut self.vf {
-            if !self.mailbox.is_empty() {
-                *delivery = Delivery::Waiting { since: now, told: false };
-                self.drain();
-            }
+    /// The function whose address lies in the mailbox, or is about to, attached by us.
+    pub fn offered(&self) -> Option<PciAddr> {
+        let (vf, delivery) = self.vf.as_ref()?;
+        (delivery.is_ours() && !delivery.is_attaching()).then_some(vf.address)
+    }
+
+    /// The function that is on its way to failsafe: being attached, attached by us, or posted.
+    pub fn claimed(&self) -> Option<PciAddr> {
+        let (vf, delivery) = self.vf.as_ref()?;
+        (delivery.is_ours() || delivery.is_attaching() || delivery.is_posted()).then_some(vf.address)
+    }
+
+    /// The device of the function that is [offered](Self::offered) went away, before the kernel says so of the link.
+    pub fn device_removed(&mut self, now: Instant) -> Option<PciAddr> {
+        let (vf, delivery) = self.vf.as_mut()?;
+        if delivery.is_posted() && self.mailbox.is_empty() {
+            return None;
         }
+        let function = vf.address;
+        let detach = delivery.disown(now).then_some(function);
+        self.drain();
+        detach
+    }
+
+    /// Reads the mailbox as failsafe does.
+    #[cfg(test)]
+    pub(crate) fn read_mailbox(&self) -> String {
+        self.mailbox.read()
+    }
+
+    /// Tells what lies in the mailbox, and leaves it there.
+    #[cfg(test)]
+    pub(crate) fn peek_mailbox(&self) -> String {
+        if self.mailbox.is_empty() {
+            return String::new();
+        }
+        let text = self.mailbox.read();
+        self.mailbox.write(&text);
+        text
     }
 
     fn drain(&self) {
@@ -336,83 +333,78 @@ impl Port {
         }
     }
 
-    /// Returns the VF whose delivery hangs on who sits on its PCI function and on its ibverbs device.
-    pub fn undelivered(&self) -> Option<&VfLink> {
-        match &self.vf {
-            Some((vf, Delivery::Waiting { .. } | Delivery::Taken { .. })) => Some(vf),
-            _ => None,
-        }
+    /// The VF whose delivery hangs on who sits on its PCI function.
+    pub fn pending(&self) -> Option<&VfLink> {
+        self.vf.as_ref().filter(|(_, delivery)| !delivery.is_attaching()).map(|(vf, _)| vf)
+    }
+
+    /// The function that failsafe may still hold, when that is another than the VF's.
+    pub fn held_before(&self) -> Option<PciAddr> {
+        let (vf, delivery) = self.vf.as_ref()?;
+        self.held.filter(|&held| held != vf.address && !delivery.is_taken())
+    }
+
+    /// Notes that a function is posted to another port: nobody sat there, so failsafe has let go of it.
+    pub fn posted_elsewhere(&mut self, function: PciAddr) {
+        self.held = self.held.filter(|&held| held != function);
     }
 
     /// Tells whether whatever happens to it next is an event.
-    pub fn is_at_rest(&self) -> bool {
-        let delivered = matches!(&self.vf, None | Some((_, Delivery::Taken { idle_since: None })));
+    pub fn is_at_rest(&self, now: Instant) -> bool {
+        let delivered = self.vf.as_ref().is_none_or(|(_, delivery)| delivery.is_at_rest(now));
         delivered && self.phase != Phase::CloseDeferred
     }
 
     /// Tells whether its VF has begun to wait for its ibverbs device, whose coming no link event tells.
     pub fn waits_for_verbs(&self, now: Instant) -> bool {
-        match &self.vf {
-            Some((vf, Delivery::Waiting { since, .. })) => vf.needs_verbs && now.duration_since(*since) < STUCK_AFTER,
-            _ => false,
+        self.vf.as_ref().is_some_and(|(vf, delivery)| delivery.waits_for_verbs(vf, now))
+    }
+
+    /// Moves its VF's delivery on as far as it goes.
+    pub fn deliver(&mut self, situation: &Situation<'_>, now: Instant) -> Option<Order> {
+        let side = self.side;
+        let is_read = self.mailbox.is_empty();
+        let (vf, delivery) = self.vf.as_mut()?;
+        let vf = *vf;
+        let fits = |mac| [vf.mac, vf.permanent_mac, side.mac, side.first_mac].contains(&Some(mac));
+        let (next, hindrance) = delivery.advance(&vf, situation, is_read, fits, now);
+        let ours = delivery.is_ours();
+        if delivery.is_taken() {
+            self.held = Some(vf.address);
+        }
+        if let Some(hindrance) = hindrance {
+            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
+        }
+        match next? {
+            Move::Attach => Some(Order::Attach(vf.address, vf.device_mac())),
+            Move::Detach => Some(Order::Detach(vf.address)),
+            Move::Recall => {
+                self.drain();
+                ours.then_some(Order::TakeBack(vf.address))
+            }
+            Move::Post => self.post(&vf, now),
         }
     }
 
-    /// Moves the VF's delivery on as far as it goes. `occupant` sits on its PCI function; `has_verbs` matters only for
-    /// a VF that needs them.
-    pub fn deliver(&mut self, occupant: Occupant, has_verbs: bool, now: Instant) {
-        let Some((vf, delivery)) = self.vf else { return };
-        let next = match delivery {
-            Delivery::Taken { .. } if occupant != Occupant::Nobody => Delivery::Taken { idle_since: None },
-            Delivery::Taken { idle_since } => {
-                let since = idle_since.unwrap_or(now);
-                if now.duration_since(since) < REPOST_AFTER {
-                    Delivery::Taken { idle_since: Some(since) }
-                } else {
-                    self.post(vf, now).unwrap_or(delivery)
-                }
-            }
-            Delivery::Posted { since, told } => {
-                if self.mailbox.is_empty() {
-                    Delivery::Taken { idle_since: None }
-                } else {
-                    let stuck = now.duration_since(since) >= STUCK_AFTER;
-                    if stuck && !told {
-                        warn!(
-                            "{self}: failsafe does not ask for VF {} at {}: it still holds an earlier address, which no \
-                             PMD could attach; see its errors, and whether the VF's PMD is in this build",
-                            vf.name, vf.address
-                        );
-                    }
-                    Delivery::Posted { since, told: told || stuck }
-                }
-            }
-            Delivery::Waiting { since, told } if vf.needs_verbs && !has_verbs => {
-                let late = now.duration_since(since) >= STUCK_AFTER;
-                if late && !told {
-                    warn!(
-                        "{self}: VF {} at {} has no ibverbs device, which its PMD needs: load the kernel modules \
-                         ib_uverbs and mlx5_ib, mlx4_ib or mana_ib",
-                        vf.name, vf.address
-                    );
-                }
-                Delivery::Waiting { since, told: told || late }
-            }
-            // The event of its coming up is heard, and one that stays down is seen to.
-            Delivery::Waiting { since, .. } if !vf.up && now.duration_since(since) < UP_PATIENCE => delivery,
-            // An owned port there is that of a VF which was removed and not yet let go, or somebody else's.
-            Delivery::Waiting { .. } if occupant == Occupant::Busy => delivery,
-            Delivery::Waiting { .. } => self.post(vf, now).unwrap_or(delivery),
-        };
-        self.vf = Some((vf, next));
+    /// Takes the outcome of [`Order::Attach`]. `None` when its VF is another by now.
+    pub fn attached(&mut self, function: PciAddr, outcome: Result<(), Errno>, now: Instant) -> Option<()> {
+        let (vf, delivery) =
+            self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_attaching())?;
+        let vf = *vf;
+        if let Some(hindrance) = delivery.attached(outcome, now) {
+            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
+        }
+        Some(())
     }
 
-    fn post(&mut self, vf: VfLink, now: Instant) -> Option<Delivery> {
-        match self.mailbox.post(vf.address, vf.mac) {
+    fn post(&mut self, vf: &VfLink, now: Instant) -> Option<Order> {
+        match self.mailbox.post(vf.address) {
             Ok(()) => {
                 info!("{self}: posted VF {} at {}", vf.name, vf.address);
-                self.lent.insert(vf.address);
-                Some(Delivery::Posted { since: now, told: false })
+                if let Some((_, delivery)) = &mut self.vf {
+                    delivery.posted(now);
+                }
+                Some(Order::HandOver(vf.address))
             }
             Err(error) => {
                 warn!("{self}: cannot post VF {} at {}: {error}", vf.name, vf.address);
@@ -425,11 +417,10 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::Parent;
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::address::IfName;
+    use crate::eal::ethdev::Occupant;
+    use crate::link::{KernelDriver, Parent};
+    use std::time::Duration;
 
     fn port(fallback: Fallback) -> Port {
         let name = IfName::new(b"eth1").unwrap();
@@ -448,28 +439,7 @@ mod tests {
         Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
     }
 
-    fn vf(bus: u8) -> VfLink {
-        VfLink {
-            index: IfIndex::new(100 + u32::from(bus)).unwrap(),
-            name: IfName::new(b"vf0").unwrap(),
-            address: format!("0000:{bus:02x}:00.0").parse().unwrap(),
-            mac: None,
-            needs_verbs: false,
-            up: true,
-        }
-    }
-
-    /// Reads the mailbox as failsafe does.
-    fn take(port: &Port) -> String {
-        let fd = port.mailbox.descriptor();
-        let mut line = String::new();
-        let path = format!("/proc/self/fd/{fd}");
-        let mut file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
-        let _ = file.read_to_string(&mut line);
-        line
-    }
-
-    fn ids(raw: impl IntoIterator<Item = u32>) -> BTreeSet<PortId> {
+    fn ids(raw: impl IntoIterator<Item = u32>) -> Vec<PortId> {
         raw.into_iter().map(PortId).collect()
     }
 
@@ -512,94 +482,123 @@ mod tests {
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
     }
 
-    #[test]
-    fn a_vf_that_is_down_is_posted_once_it_is_up_or_has_stayed_down() {
-        let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        let down = VfLink { up: false, ..vf(1) };
-        port.set_vf(Some(down), now);
-        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE / 2);
-        assert_eq!(take(&port), "");
-        port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE / 2);
-        assert_eq!(take(&port), "0000:01:00.0\n");
-        port.set_vf(None, now);
-        port.set_vf(Some(down), now);
-        port.deliver(Occupant::Nobody, false, now + UP_PATIENCE);
-        assert_eq!(take(&port), "0000:01:00.0\n", "nobody sets it up");
-    }
+    const SECOND: Duration = Duration::from_secs(1);
+    const FREE: Occupant = Occupant::Unowned { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
 
-    #[test]
-    fn a_vf_that_comes_is_posted_once() {
-        let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        port.set_vf(Some(vf(1)), now);
-        for _ in 0..100 {
-            port.deliver(Occupant::Nobody, false, now);
+    fn vf(bus: u8) -> VfLink {
+        VfLink {
+            index: IfIndex::new(100 + u32::from(bus)).unwrap(),
+            name: IfName::new(b"vf0").unwrap(),
+            address: format!("0000:{bus:02x}:00.0").parse().unwrap(),
+            mac: None,
+            permanent_mac: None,
+            driver: Some(KernelDriver::Other),
+            up: true,
         }
-        assert_eq!(take(&port), "0000:01:00.0\n");
+    }
+
+    fn take(port: &Port) -> String {
+        port.read_mailbox()
+    }
+
+    fn deliver(port: &mut Port, occupant: &Occupant, now: Instant) -> Option<Order> {
+        port.deliver(&Situation { occupant, has_verbs: false, holds_other: false, is_sure: true }, now)
+    }
+
+    /// Attaches the VF on a bus, and has it posted.
+    fn post(port: &mut Port, bus: u8, now: Instant) {
+        let function = vf(bus).address;
+        port.set_vf(Some(vf(bus)), now);
+        assert_eq!(deliver(port, &Occupant::Nobody, now), Some(Order::Attach(function, None)));
+        assert_eq!(port.attached(function, Ok(()), now), Some(()));
+        let ours = Occupant::Ours { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
+        assert_eq!(deliver(port, &ours, now), Some(Order::HandOver(function)));
     }
 
     #[test]
-    fn a_vf_that_went_leaves_nothing_to_read() {
+    fn a_function_that_another_port_gets_is_not_waited_for() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Nobody, false, now);
-        port.set_vf(None, now);
-        assert_eq!(take(&port), "");
-    }
-
-    #[test]
-    fn a_vf_in_use_is_not_posted_and_one_at_another_address_is_the_only_line() {
-        let (mut port, mut now) = (port(Fallback::Tap), Instant::now());
-        port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Nobody, false, now);
-        assert_eq!(take(&port), "0000:01:00.0\n");
-        for _ in 0..20 {
-            now += SECOND;
-            port.deliver(Occupant::Busy, false, now);
-        }
-        assert_eq!(take(&port), "");
-        port.set_vf(None, now);
-        port.set_vf(Some(vf(2)), now);
-        port.deliver(Occupant::Nobody, false, now);
-        assert_eq!(take(&port), "0000:02:00.0\n");
-    }
-
-    #[test]
-    fn a_vf_that_stays_without_a_port_is_posted_again_after_a_while() {
-        let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Nobody, false, now);
+        post(&mut port, 1, now);
         take(&port);
-        port.deliver(Occupant::Nobody, false, now);
-        port.deliver(Occupant::Busy, false, now + SECOND);
-        port.deliver(Occupant::Nobody, false, now + 5 * SECOND);
-        port.deliver(Occupant::Nobody, false, now + 6 * SECOND);
-        assert_eq!(take(&port), "", "a removal may be under way");
-        port.deliver(Occupant::Nobody, false, now + 7 * SECOND);
+        port.set_vf(Some(vf(2)), now);
+        assert_eq!(port.held_before(), Some(vf(1).address));
+        port.posted_elsewhere(vf(3).address);
+        assert_eq!(port.held_before(), Some(vf(1).address));
+        port.posted_elsewhere(vf(1).address);
+        assert_eq!(port.held_before(), None);
+    }
+
+    #[test]
+    fn a_vf_that_comes_is_posted_once_it_is_attached_and_only_once() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        for _ in 0..100 {
+            assert_eq!(deliver(&mut port, &FREE, now), None);
+        }
         assert_eq!(take(&port), "0000:01:00.0\n");
     }
 
     #[test]
-    fn a_vf_back_on_a_function_that_is_not_free_yet_waits_until_it_is() {
+    fn a_vf_that_went_leaves_nothing_to_read_and_nothing_attached() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        port.set_vf(Some(vf(1)), now);
-        port.deliver(Occupant::Busy, false, now);
+        post(&mut port, 1, now);
+        assert_eq!(port.set_vf(None, now), Some(vf(1).address), "nobody else detaches it");
         assert_eq!(take(&port), "");
-        port.deliver(Occupant::Unowned, false, now);
-        assert_eq!(take(&port), "0000:01:00.0\n", "failsafe takes over what EAL has probed");
     }
 
     #[test]
-    fn a_vf_that_needs_verbs_is_posted_when_they_are_there() {
+    fn a_vf_that_went_after_failsafe_had_read_is_failsafes_to_let_go() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
-        let mac = Some(MacAddr([0, 1, 2, 3, 4, 5]));
-        port.set_vf(Some(VfLink { needs_verbs: true, mac, ..vf(1) }), now);
-        port.deliver(Occupant::Nobody, false, now);
-        assert!(port.waits_for_verbs(now));
-        assert!(!port.waits_for_verbs(now + 11 * SECOND), "then the tick is enough");
+        post(&mut port, 1, now);
+        assert_eq!(take(&port), "0000:01:00.0\n");
+        assert_eq!(port.set_vf(None, now), None);
+        // The one that comes next waits until it has.
+        port.set_vf(Some(vf(2)), now);
+        assert_eq!(port.held_before(), Some(vf(1).address));
+    }
+
+    #[test]
+    fn a_vf_whose_device_goes_before_failsafe_has_read_is_taken_back() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        assert_eq!(port.offered(), Some(vf(1).address));
+        assert_eq!(port.device_removed(now), Some(vf(1).address));
         assert_eq!(take(&port), "");
-        port.deliver(Occupant::Nobody, true, now);
-        assert_eq!(take(&port), "0000:01:00.0,mac=00:01:02:03:04:05\n");
-        assert!(!port.waits_for_verbs(now));
+        assert_eq!(port.offered(), None);
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now + SECOND), None, "its link may be about to go");
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now + 2 * SECOND), Some(Order::Attach(vf(1).address, None)));
+    }
+
+    #[test]
+    fn a_vf_of_which_events_were_lost_is_taken_back_and_posted_again_once_it_is_sure() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        let unsure = Situation { occupant: &FREE, has_verbs: false, holds_other: false, is_sure: false };
+        assert_eq!(port.deliver(&unsure, now), Some(Order::TakeBack(vf(1).address)));
+        assert_eq!(take(&port), "");
+        assert_eq!(port.deliver(&unsure, now + 10 * SECOND), None);
+        assert_eq!(take(&port), "");
+        assert_eq!(deliver(&mut port, &FREE, now), Some(Order::HandOver(vf(1).address)));
+        assert_eq!(take(&port), "0000:01:00.0\n");
+    }
+
+    #[test]
+    fn what_was_attached_for_a_vf_that_is_another_by_now_is_not_taken_for_its() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        port.set_vf(Some(vf(1)), now);
+        deliver(&mut port, &Occupant::Nobody, now);
+        port.set_vf(Some(vf(2)), now);
+        assert_eq!(port.attached(vf(1).address, Ok(()), now), None);
+    }
+
+    #[test]
+    fn a_port_of_another_netdevice_is_not_posted() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        port.set_vf(Some(vf(1)), now);
+        let other = Occupant::Unowned { mac: Some(MacAddr([6, 6, 6, 6, 6, 6])) };
+        assert_eq!(deliver(&mut port, &other, now), None);
+        assert_eq!(take(&port), "");
+        assert!(port.is_at_rest(now), "it was told");
+        assert_eq!(deliver(&mut port, &FREE, now), Some(Order::HandOver(vf(1).address)));
     }
 }

@@ -101,6 +101,7 @@ HEADS(SAME_HEAD)
 
 /* What tests/vf/driver_layout.h names: PLACE for structs of ours, pointers to them, and what DPDK has as bits. */
 #define PMD_MEMBERS(PLACE, TYPED) \
+	TYPED(rte_device, test_device, devargs) \
 	TYPED(rte_device, test_device, name) \
 	TYPED(rte_device, test_device, numa_node) \
 	PLACE(rte_pci_device, test_pci_device, device) \

@@ -115,17 +115,70 @@ fn slow_scan() -> String {
     stage::compile("tests/slow/scan.c", &["-shared", "-fPIC", "-lrte_bus_vdev"])
 }
 
+/// Starts an application in which [`run_short`] has the plugin find no memory.
+fn start_where_memory_runs_short(arguments: &[&str]) -> App {
+    let mut command = App::command_with_plugin(&[], arguments);
+    command.env("LD_PRELOAD", stage::compile("tests/short/memory.c", &["-shared", "-fPIC"]));
+    App::up(command)
+}
+
+/// Has the plugin find no memory for blocks of so many bytes, at least and at most: from now on of these the first and
+/// the last that fails.
+fn run_short(bytes: &str, blocks: &str) {
+    // Another file, with which counting begins anew.
+    let _ = std::fs::remove_file("/run/short");
+    std::fs::write("/run/short", format!("{bytes} {blocks}")).unwrap();
+}
+
+/// What the driver keeps a reserve for.
+const SMALL: &str = "0 1024";
+
+/// A VF comes and goes while of the plugin's small blocks the n-th is not to be had, nor those after it up to `last`.
+fn expect_a_vf_without_small_blocks(last: impl Fn(u32) -> u32) {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = start_where_memory_runs_short(&[START]);
+    app.ok(&format!("start {FAILSAFE}"));
+    for n in 1..=20 {
+        run_short(SMALL, &format!("{n} {}", last(n)));
+        stage.vf_appears("vf0", VF, MAC);
+        app.expect_port(VF);
+        expect_answer("vf0p", MAC);
+        stage.vf_goes("vf0", VF);
+        app.expect_no_port(VF);
+        expect_answer("eth1p", MAC);
+        std::fs::remove_file("/run/short").unwrap();
+        assert!(app.logged("out of memory").len() <= 1, "more than one rescan was lost, block {n}");
+    }
+    assert!(app.cleanup().success());
+}
+
+#[test]
+fn a_small_block_that_is_not_to_be_had_costs_a_rescan_at_most() {
+    expect_a_vf_without_small_blocks(|n| n);
+}
+
+#[test]
+fn a_vf_comes_and_goes_while_no_small_block_is_to_be_had() {
+    expect_a_vf_without_small_blocks(|_| u32::MAX);
+}
+
 #[test]
 fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
-    let mut command = App::command_with_plugin(&[], &[]);
-    command.env("LD_PRELOAD", stage::compile("tests/short/memory.c", &["-shared", "-fPIC"]));
-    let mut app = App::up(command);
-    std::fs::write("/run/short", "").unwrap();
-    assert_eq!(app.fails(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet")), libc::EFAULT);
-    assert_eq!(app.logged("out of memory"), ["net_vdev_netvsc: probe: out of memory"]);
-    std::fs::remove_file("/run/short").unwrap();
+    let mut app = start_where_memory_runs_short(&[]);
+    app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
+    app.expect_no_alarm();
+    let before = Traces::of(&mut app);
+    // The buffers of the driver's netlink sockets: the first, and the next.
+    for n in 1..=2 {
+        run_short("32768 32768", &format!("{n} 1000"));
+        assert_eq!(app.fails(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet")), libc::ENOMEM);
+        assert_eq!(app.logged("out of memory").len(), n, "{:?}", app.said());
+        std::fs::remove_file("/run/short").unwrap();
+        expect_only(&mut app, &before);
+    }
     app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
     app.ok(&format!("start {FAILSAFE}"));
     expect_frames("eth1");
@@ -136,16 +189,15 @@ fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
 fn an_instance_goes_while_failsafe_hot_plugs_its_fallback() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
-    // A hot-plug that is on its way to the lock of the list meets the removal, which holds it.
-    // EAL walks the list of device arguments without a lock, and waits for the other one at each: those at which it
-    // waits must not be those which go, so another device is first.
-    let mut app = App::start(&["-d", &slow_scan(), "--vdev=net_vdev_netvsc9,ignore=1"]);
+    // A hot-plug that is on its way to the lock of the list meets the removal, which holds it: EAL walks the list of
+    // device arguments without a lock, and waits for the other one at each, also at those of the instance that goes.
+    let mut app = App::start(&["-d", &slow_scan()]);
     app.ok(&format!("cycle 1 {INSTANCE} {ARGUMENTS}"));
     // On a busy machine the interrupt thread comes late to the alarm, and to the timer behind it.
     stage::wait_for("EAL watches its timer", || (app.watched() >= 2).then_some(()));
     app.expect_no_alarm();
     let before = Traces::of(&mut app);
-    for round in 1..=5 {
+    for round in 1..=3 {
         app.ok(&format!("attach {INSTANCE} iface=eth1,hotplug_poll=10"));
         // Not before the last one is closed, which the interrupt thread is to do when it is through.
         stage::wait_for("a port", || (app.logged("): made").len() == 1 + round).then_some(()));
@@ -154,7 +206,10 @@ fn an_instance_goes_while_failsafe_hot_plugs_its_fallback() {
         stage::wait_for("failsafe's next try", || (scans(&app) > known).then_some(()));
         app.ok(&format!("detach {INSTANCE}"));
     }
-    assert!(!app.logged("the interrupt thread is busy").is_empty(), "no removal met a hot-plug");
+    assert!(
+        !app.logged("not removed, as EAL's interrupt thread is hot-plugging").is_empty(),
+        "no removal met a hot-plug"
+    );
     expect_only(&mut app, &before);
 }
 
@@ -255,12 +310,11 @@ fn an_instance_goes_with_its_vf_while_frames_flow() {
         stage.vf_appears("vf0", VF, MAC);
         app.expect_port(VF);
         expect_frames("vf0");
-        let flow = std::thread::scope(|scope| {
-            let flow = scope.spawn(|| exchange("vf0p", MAC, 200, &["vf0p"]));
+        // How many of these come back is a matter of chance.
+        std::thread::scope(|scope| {
+            scope.spawn(|| exchange("vf0p", MAC, 200, &["vf0p"]));
             app.ok(&format!("detach {INSTANCE}"));
-            flow.join().unwrap()
         });
-        assert!(flow[0] <= 200);
         assert_eq!(app.ports(), [""; 0]);
         stage.vf_goes("vf0", VF);
     }
@@ -309,6 +363,26 @@ fn a_port_that_the_application_closes_is_not_missed_when_its_instance_goes() {
     }
 }
 
+#[test]
+fn ports_that_the_application_keeps_use_up_all_there_are_and_the_log_says_what_to_do() {
+    const MADE: &str = "): made";
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = App::start(&[START]);
+    // Each has two ports, itself and its fallback.
+    for round in 2..=16 {
+        stage.link_goes("eth1");
+        stage.netvsc_appears("eth1", MAC);
+        stage::wait_for("a port", || (app.logged(MADE).len() == round).then_some(()));
+    }
+    stage.link_goes("eth1");
+    stage.netvsc_appears("eth1", MAC);
+    app.expect_log("all 32 ports that this DPDK has room for (RTE_MAX_ETHPORTS) are taken; close those");
+    app.ok(&format!("close {FAILSAFE}"));
+    stage::wait_for("a port", || (app.logged(MADE).len() == 17).then_some(()));
+    assert!(app.cleanup().success());
+}
+
 /// Starts an application of this kind, whose memory others share.
 fn start_sharing(pages: &HugePages, kind: &str, more: &[&str]) -> App {
     let plugin = format!("{}/librte_net_vdev_netvsc.so", stage::BUILD);
@@ -327,6 +401,8 @@ fn a_secondary_leaves_everything_to_the_primary() {
     let mut primary = start_sharing(&pages, "primary", &["-m", "64", START]);
     primary.ok(&format!("start {FAILSAFE}"));
     let ports = [FALLBACK, FAILSAFE];
+    // On a busy machine the interrupt thread comes late to its sources: EAL's timer, its pipe and the link events.
+    stage::wait_for("EAL watches all", || (primary.watched() >= 3).then_some(()));
     let before = Traces::of(&mut primary);
 
     // As EAL tells it of the primary's devices, with an instance of its own, and by hot-plug.
@@ -463,4 +539,17 @@ fn cleanup_with_a_vf_when_virtual_devices_are_first() {
 #[test]
 fn cleanup_with_a_vf_when_pci_devices_are_first() {
     clean_up_with_a_vf(|arguments| App::start_behind("librte_bus_pci.so", arguments));
+}
+
+#[test]
+fn the_order_of_the_buses_changes_while_eal_starts_and_at_no_other_time() {
+    for (first, changes) in [("librte_bus_vdev.so", 0), ("librte_bus_pci.so", 1)] {
+        let mut stage = Stage::new();
+        stage.netvsc_appears("eth1", MAC);
+        let mut app = App::start_behind(first, &["--log-level=lib.eal:debug"]);
+        let changed = |app: &App| app.logged("Unregistered [vdev] bus").len();
+        assert_eq!(changed(&app), changes, "{first}");
+        app.ok(&format!("cycle 2 {INSTANCE} {ARGUMENTS}"));
+        assert_eq!(changed(&app), changes, "{first}, at run time");
+    }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use stage::{App, BUILD, MAC, Stage, ip, run, wait_for};
+use stage::{App, BUILD, Churn, MAC, Stage, ip, ip_batch, run, wait_for};
 
 const FAILSAFE: &str = "net_failsafe_vsc0";
 const VF: &str = "0000:01:00.0";
@@ -485,4 +485,47 @@ fn on_hyperv_beside_the_c_driver_there_is_one_instance_and_it_is_ours() {
     assert_eq!(instances(&mut app), ["net_vdev_netvsc"]);
     assert_eq!(app.served(), ["eth1"]);
     assert!(app.devargs(FAILSAFE).unwrap().starts_with("hotplug_poll=100,"), "the C driver does not say that");
+}
+
+#[test]
+fn a_port_is_made_and_gets_its_vf_while_other_links_come_and_go_all_the_time() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.vf_appears("vf0", VF, MAC);
+    ip_batch(&(0..1000).map(|i| format!("link add a{i} type veth peer name b{i}\n")).collect::<String>());
+    let _churn = Churn::begin();
+    let mut app = App::start(&[]);
+    let changed = |app: &App| app.logged("changed meanwhile").len();
+    for _ in 0..100 {
+        let before = changed(&app);
+        app.ok("attach net_vdev_netvsc0 iface=eth1,fallback=af_packet");
+        assert_eq!(app.served(), ["eth1"]);
+        app.ok(&format!("start {FAILSAFE}"));
+        app.expect_port(VF);
+        // At each of three tries.
+        if changed(&app) >= before + 3 {
+            return;
+        }
+        app.ok("detach net_vdev_netvsc0");
+    }
+    panic!("links come and go too slowly");
+}
+
+#[test]
+fn an_interface_that_sysfs_does_not_tell_of_is_not_called_another() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let class = "/sys/class/net/eth1/device/class_id";
+    fs::remove_file(class).unwrap();
+    let refused = |app: &mut App, why: &str| {
+        app.fails("attach net_vdev_netvsc0 iface=eth1,fallback=af_packet");
+        let want = format!("cannot read from /sys/class/net whether eth1 is a NetVSC interface: {why}");
+        assert!(app.said().iter().any(|line| line.contains(&want)), "{:?}", app.said());
+    };
+    let mut app = App::start(&[]);
+    refused(&mut app, "No such file or directory");
+    std::os::unix::fs::symlink("class_id", class).unwrap();
+    refused(&mut app, "Too many levels of symbolic links");
+    app.ok("attach net_vdev_netvsc0 iface=eth1,fallback=af_packet,force=1");
+    assert_eq!(app.served(), ["eth1"]);
 }

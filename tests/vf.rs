@@ -275,11 +275,15 @@ fn a_vf_that_went_before_the_port_was_configured_costs_no_more_than_the_fast_pat
     let mut app = serve_eth1("");
     let mailbox = Mailbox::of(&mut app, FAILSAFE);
     stage.vf_appears("vf0", ONE, MAC);
+    // Failsafe has taken it.
+    app.expect_log("posted VF vf0");
+    mailbox.expect("");
     app.expect_port(ONE);
     // Failsafe does not hear of the removal of a sub-device that it has not configured, and never lets go of it.
     stage.vf_goes("vf0", ONE);
     stage.vf_appears("vf1", TWO, MAC);
-    mailbox.expect(&format!("{TWO}\n"));
+    app.expect_log("VF vf1 at 0000:02:00.0 waits: failsafe still holds the VF before it");
+    assert_eq!(mailbox.peek(), "");
     app.ok(&format!("start {FAILSAFE}"));
     expect_answer("eth1p", MAC);
     expect_all_back("eth1p", MAC, 20);
@@ -585,7 +589,7 @@ fn a_vf_whose_pmd_needs_ibverbs_is_posted_when_they_are_there() {
 }
 
 #[test]
-fn a_vf_that_shares_its_function_is_posted_with_its_mac() {
+fn a_vf_that_shares_its_function_is_attached_with_its_mac_and_posted() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     let mut app = serve_eth1(NO_POLL);
@@ -593,7 +597,8 @@ fn a_vf_that_shares_its_function_is_posted_with_its_mac() {
     stage.function_appears(ONE, "mana");
     stage.verbs_appear(ONE);
     stage.vf_appears("vf0", ONE, MAC);
-    mailbox.expect(&format!("{ONE},mac={MAC}\n"));
+    mailbox.expect(&format!("{ONE}\n"));
+    app.expect_log(&format!("attaching {ONE} with \"mac={MAC}\""));
 }
 
 #[test]
@@ -604,9 +609,11 @@ fn a_vf_that_shares_its_function_is_attached() {
     stage.function_appears(ONE, "mana");
     stage.verbs_appear(ONE);
     stage.vf_appears("vf0", ONE, MAC);
-    expect_attached(&mut app, "vf0", ONE);
+    app.expect_port(&format!("{ONE}_port1"));
+    expect_answer("vf0p", MAC);
+    expect_all_back("vf0p", MAC, 20);
     stage.vf_goes("vf0", ONE);
-    expect_fallback(&mut app, ONE);
+    expect_fallback(&mut app, &format!("{ONE}_port1"));
 }
 
 #[test]

@@ -8,9 +8,8 @@
 # linked once already, as far as that goes without DPDK and libc: what nothing refers to is left out, and no symbol is to
 # be seen from outside but the driver's own, vdev_netvsc_*.
 #
-# On the way two functions of Rust's runtime give way to the driver's (src/eal/panic.rs): the one that takes a panic, and
-# the one that takes a failed allocation. Rust's print a backtrace to the application's standard error, by way of a reader
-# of debug information that is as large as the driver.
+# On the way two functions of Rust's runtime give way to the driver's: the one that takes a panic, and the one that takes
+# a failed allocation. src/eal/panic.rs says why.
 #
 # All that it was made of, the crate's sources and DPDK's headers, is written to <output>.d, for ninja.
 #
@@ -34,7 +33,7 @@ flags=$(printf '%s' "${RUSTFLAGS-}" | tr -s ' ' '\037')
 for place in "$PWD=." "${CARGO_HOME:-$HOME/.cargo}/registry/src=registry" "$target=target"; do
 	flags=${flags:+$flags$(printf '\037')}--remap-path-prefix=$place
 done
-CARGO_ENCODED_RUSTFLAGS=$flags cargo build --release --locked --lib --target-dir "$target" "$@"
+CARGO_ENCODED_RUSTFLAGS=$flags cargo build --release --locked --lib --features plugin --target-dir "$target" "$@"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -9,16 +9,33 @@
 #![expect(unsafe_code)]
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Errno, guard, sys};
 
+/// A witness that this is the EAL interrupt thread. It is found there only, and stays there: it cannot be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct OnInterruptThread(PhantomData<*const ()>);
+
+impl OnInterruptThread {
+    /// Returns the witness when this is the EAL interrupt thread.
+    pub fn here() -> Option<Self> {
+        // SAFETY: no precondition.
+        let here = unsafe { sys::rte_thread_is_intr() != 0 };
+        here.then_some(Self(PhantomData))
+    }
+}
+
+/// A function to be called on the EAL interrupt thread.
+pub type Callback = fn(&OnInterruptThread);
+
 /// Calls `callback` once, on the EAL interrupt thread, after `delay` (rounded up to a microsecond at least).
 ///
 /// # Errors
 /// When EAL has no memory or is not initialized.
-pub fn set(delay: Duration, callback: fn()) -> Result<(), Errno> {
+pub fn set(delay: Duration, callback: Callback) -> Result<(), Errno> {
     arm(delay, run, callback as *mut c_void)
 }
 
@@ -29,20 +46,19 @@ fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut
     Errno::check(returned).map(|_| ())
 }
 
-/// The thunk of [`set`] and of `interrupt`: the user data is the `fn` to call.
+/// The thunk of [`set`] and of `interrupt`: the user data is the function to call.
 ///
 /// # Safety
-/// `callback` is a `fn()` cast to a pointer.
+/// `callback` is a [`Callback`] cast to a pointer, and this is the EAL interrupt thread.
 pub(super) unsafe extern "C" fn run(callback: *mut c_void) {
-    // SAFETY: a `fn()` by the caller's duty; function and data pointers have one size on every platform of DPDK.
-    let callback = unsafe { std::mem::transmute::<*mut c_void, fn()>(callback) };
-    guard("callback on the interrupt thread", (), callback);
+    // SAFETY: a callback by the caller's duty; function and data pointers have one size on every platform of DPDK.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, Callback>(callback) };
+    guard("callback on the interrupt thread", (), || callback(&OnInterruptThread(PhantomData)));
 }
 
 /// Tells whether this is the EAL interrupt thread.
 pub fn on_interrupt_thread() -> bool {
-    // SAFETY: no precondition.
-    unsafe { sys::rte_thread_is_intr() != 0 }
+    OnInterruptThread::here().is_some()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,27 +87,34 @@ impl Parking {
     }
 }
 
-/// Ends the parking, however the body ended.
-struct Release<'a>(&'a Parking);
+/// The time during which the interrupt thread stands still in an alarm of ours, or is the one that asked.
+#[derive(Debug)]
+#[must_use]
+pub struct Parked(Option<Arc<Parking>>);
 
-impl Drop for Release<'_> {
+impl Drop for Parked {
     fn drop(&mut self) {
-        self.0.enter(Phase::Over);
+        if let Some(parking) = &self.0 {
+            parking.enter(Phase::Over);
+        }
     }
 }
 
-/// Runs `body` while the interrupt thread stands still in an alarm of ours; `None`, without having run it, when that
-/// thread did not come within `patience`.
+/// Has the interrupt thread stand still until what is returned ends; `None` when it does not come within `patience`. Does
+/// nothing on that thread. Not to be called while it is parked.
 ///
-/// Closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the vdev list lock which our
-/// caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked that alarm is not running, so there is nothing
-/// to wait for; when the thread does not come, it is perhaps waiting for just that lock, and the caller must let go.
-/// Must not be called on the interrupt thread.
-pub fn with_interrupt_thread_parked<T>(patience: Duration, body: impl FnOnce() -> T) -> Option<T> {
+/// Two threads that hot-plug at once meet in lists of EAL's that have no lock: those of device arguments, of PCI
+/// devices and of ports. Also, closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the
+/// vdev list lock which our caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked nothing of it is
+/// running; when it does not come, it is perhaps waiting for just that lock, and the caller must let go.
+pub fn park_interrupt_thread(patience: Duration) -> Option<Parked> {
+    if on_interrupt_thread() {
+        return Some(Parked(None));
+    }
     let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
     let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
     // However this ends, the interrupt thread is not held by an alarm that it comes to later.
-    let release = Release(&parking);
+    let parked = Parked(Some(Arc::clone(&parking)));
     if arm(Duration::ZERO, park, argument).is_err() {
         // EAL may have taken the alarm all the same: it sets its timer after it has put the alarm into its list, and
         // says so when that fails (`rte_eal_alarm_set`). So the reference that it was to own is not taken back.
@@ -104,12 +127,10 @@ pub fn with_interrupt_thread_parked<T>(patience: Duration, body: impl FnOnce() -
         phase = parking.changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     drop(phase);
-    let result = body();
-    drop(release);
-    Some(result)
+    Some(parked)
 }
 
-/// The thunk of [`with_interrupt_thread_parked`].
+/// The thunk of [`park_interrupt_thread`].
 ///
 /// # Safety
 /// `parking` is a reference from [`Arc::into_raw`] that this call may take.

@@ -6,9 +6,10 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::OnceLock;
 
 use super::{Errno, guard, sys};
-use crate::link::PciAddr;
+use crate::address::{MacAddr, PciAddr};
 
 /// Number of an Ethernet port. It may be given to another port as soon as its port is gone.
 pub type PortNumber = u16;
@@ -42,33 +43,92 @@ pub fn names() -> Vec<CString> {
     }
 }
 
+/// How many ports a process may have.
+pub const MAX: u32 = sys::RTE_MAX_ETHPORTS;
+
+/// Tells whether there are so many that no other can be made.
+pub fn all_taken() -> bool {
+    names().len() >= MAX as usize
+}
+
 /// Who sits on a PCI function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Occupant {
     /// No Ethernet port, and no driver.
     Nobody,
-    /// A port that nobody owns, which failsafe may take over.
-    Unowned,
-    /// A port that somebody owns, such as a failsafe port; or a driver whose ports are gone and that is about to go,
-    /// or never made one.
-    Busy,
+    /// Ports that nobody owns, of which failsafe may take over one.
+    Unowned {
+        /// MAC of the one that failsafe would take ([`first_on`]).
+        mac: Option<MacAddr>,
+    },
+    /// Ports that [`Owner`] holds for us, some of them at least, and nobody else: they are not handed over yet.
+    Ours {
+        /// MAC of the one that failsafe will take once they are released.
+        mac: Option<MacAddr>,
+    },
+    /// A port that somebody else owns, such as a failsafe port; or a driver whose ports are gone and that is about to
+    /// go, or never made one.
+    Busy {
+        /// The name of that owner.
+        by: Option<String>,
+    },
 }
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
 pub fn occupant(address: PciAddr) -> Occupant {
     // The cheaper question first, as a VF that has just appeared is nobody's.
-    if !is_probed(address) {
+    if find_probed(address).is_null() {
         return Occupant::Nobody;
     }
-    let ports = on_function(address);
-    if ports.is_empty() || ports.iter().any(|&(port, _)| is_owned(port)) { Occupant::Busy } else { Occupant::Unowned }
+    let (ports, ours) = (on_function(address), OWNER.get().copied());
+    let owners: Vec<_> = ports.iter().filter_map(|&(port, _)| owner(port)).collect();
+    if let Some(other) = owners.iter().find(|owner| Some(owner.id) != ours) {
+        return Occupant::Busy { by: Some(owner_text(other)) };
+    }
+    let mac = first_named(&ports, address).and_then(mac_of);
+    match (ports.is_empty(), owners.is_empty()) {
+        (true, _) => Occupant::Busy { by: None },
+        (_, true) => Occupant::Unowned { mac },
+        (_, false) => Occupant::Ours { mac },
+    }
 }
 
-/// Tells whether a driver has the PCI function at `address`.
-fn is_probed(address: PciAddr) -> bool {
+/// Lists the ports on the PCI function at `address`, whoever owns them, in the order of their numbers.
+pub fn ports_on(address: PciAddr) -> Vec<PortNumber> {
+    on_function(address).into_iter().map(|(port, _)| port).collect()
+}
+
+/// Finds the port that a failsafe would take over which reads `address`: the first of those whose device's name begins
+/// so (`fs_ethdev_portid_get`). That name is the address; but before 22.11.8, 23.11.4 and 24.11.2 it is what the user
+/// wrote after `-a`, such as `01:00.0`, and then failsafe finds none.
+pub fn first_on(address: PciAddr) -> Option<PortNumber> {
+    first_named(&on_function(address), address)
+}
+
+fn first_named(ports: &[(PortNumber, *mut sys::rte_device)], address: PciAddr) -> Option<PortNumber> {
+    let beginning = address.to_string();
+    let is_named_so = |device: *mut sys::rte_device| {
+        // SAFETY: the device of a port that the iterator has just found.
+        let name = unsafe { sys::rte_dev_name(device) };
+        // SAFETY: the name of a live device, a string that changes only when the bus is scanned.
+        unsafe { super::copy_cstr(name) }.is_some_and(|name| name.to_bytes().starts_with(beginning.as_bytes()))
+    };
+    ports.iter().find(|&&(_, device)| is_named_so(device)).map(|&(port, _)| port)
+}
+
+/// Returns the MAC of a port. Every PMD of an Ethernet device sets one before its port is to be found.
+pub fn mac_of(port: PortNumber) -> Option<MacAddr> {
+    let mut mac = sys::rte_ether_addr::default();
+    // SAFETY: takes any port number, and a place for the address.
+    let returned = unsafe { sys::rte_eth_macaddr_get(port, &raw mut mac) };
+    (returned == 0).then_some(MacAddr(mac.addr_bytes))
+}
+
+/// As [`find_device`], but null as well when no driver has the device.
+pub(super) fn find_probed(address: PciAddr) -> *mut sys::rte_device {
     let device = find_device(address);
     // SAFETY: null is told apart first; else a device of the bus.
-    !device.is_null() && unsafe { sys::rte_dev_is_probed(device) } != 0
+    if device.is_null() || unsafe { sys::rte_dev_is_probed(device) } == 0 { ptr::null_mut() } else { device }
 }
 
 /// Finds the device at a PCI address, null when the bus has none.
@@ -116,24 +176,147 @@ pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_de
     }
 }
 
-fn is_owned(port: PortNumber) -> bool {
-    owner(port).is_some_and(|owner| owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER))
+/// Tells who owns `port`, for a line of the log.
+pub fn owner_name(port: PortNumber) -> Option<String> {
+    owner(port).as_ref().map(owner_text)
 }
 
 /// Tells whether the owner of `port` has this name.
 pub fn is_owned_by(port: PortNumber, name: &CStr) -> bool {
-    let is_it = |owner: sys::rte_eth_dev_owner| {
-        // SAFETY: an array that rte_eth_dev_owner_get has NUL-terminated.
-        unsafe { super::copy_cstr(owner.name.as_ptr()) }.is_some_and(|owner| owner.as_c_str() == name)
-    };
-    owner(port).is_some_and(is_it)
+    owner(port).is_some_and(|owner| owner_cstr(&owner).as_deref() == Some(name))
 }
 
+/// Returns the owner of `port`, `None` when nobody owns it.
 fn owner(port: PortNumber) -> Option<sys::rte_eth_dev_owner> {
+    if !is_valid(port) {
+        return None;
+    }
     let mut owner = sys::rte_eth_dev_owner::default();
-    // SAFETY: a place for the owner; takes any port number.
+    // SAFETY: a port that exists, and a place for the owner.
     let returned = unsafe { sys::rte_eth_dev_owner_get(port, &raw mut owner) };
-    (returned == 0).then_some(owner)
+    (returned == 0 && owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER)).then_some(owner)
+}
+
+fn owner_cstr(owner: &sys::rte_eth_dev_owner) -> Option<CString> {
+    // SAFETY: an array that rte_eth_dev_owner_get has NUL-terminated.
+    unsafe { super::copy_cstr(owner.name.as_ptr()) }
+}
+
+fn owner_text(owner: &sys::rte_eth_dev_owner) -> String {
+    owner_cstr(owner).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Tells whether a port exists. What asks for its owner reads through a null pointer, up to 22.11, when there never was
+/// one of this number (`eth_dev_is_allocated`).
+fn is_valid(port: PortNumber) -> bool {
+    // SAFETY: takes any port number.
+    unsafe { sys::rte_eth_dev_is_valid_port(port) != 0 }
+}
+
+/// Name under which the driver owns ports.
+const OWNER_NAME: &CStr = c"net_vdev_netvsc";
+
+/// Our id among the owners of ports, once there is one.
+static OWNER: OnceLock<u64> = OnceLock::new();
+
+/// We as the owner of ports: those of a VF that we have attached, until it is handed to failsafe. A port that somebody
+/// owns is not found by an application that looks for free ones (`RTE_ETH_FOREACH_DEV`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    id: u64,
+}
+
+impl Owner {
+    /// Returns the one of this process, made at the first call.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn ours() -> Result<Self, Errno> {
+        if let Some(&id) = OWNER.get() {
+            return Ok(Self { id });
+        }
+        let mut id = 0;
+        // SAFETY: a place for the id.
+        let returned = unsafe { sys::rte_eth_dev_owner_new(&raw mut id) };
+        Errno::check(returned)?;
+        // Of two threads that come here at once one has made an id in vain: they are 64 bits wide.
+        Ok(Self { id: *OWNER.get_or_init(|| id) })
+    }
+
+    /// Tells whether we own `port`.
+    pub fn holds(self, port: PortNumber) -> bool {
+        owner(port).is_some_and(|owner| owner.id == self.id)
+    }
+
+    /// Takes a port that nobody owns, such as one that was released and that failsafe has not taken.
+    ///
+    /// # Errors
+    /// `EPERM` when somebody owns it, `ENODEV` when there is no such port.
+    pub fn take(self, port: PortNumber) -> Result<(), Errno> {
+        if !is_valid(port) {
+            return Err(Errno(libc::ENODEV));
+        }
+        // SAFETY: a port that exists.
+        unsafe { self.take_allocated(port) }
+    }
+
+    /// As [`Owner::take`], also for a port that is about to exist, and that [`is_valid`] does not know of yet.
+    ///
+    /// # Safety
+    /// The port is allocated: it exists, or it is that of [`Event::New`].
+    pub(super) unsafe fn take_allocated(self, port: PortNumber) -> Result<(), Errno> {
+        let mut owner = sys::rte_eth_dev_owner { id: self.id, ..Default::default() };
+        for (to, from) in owner.name.iter_mut().zip(OWNER_NAME.to_bytes()) {
+            *to = c_char::from_ne_bytes([*from]);
+        }
+        // SAFETY: an allocated port by the caller's duty; an owner with a name that ends in a NUL, which is copied.
+        let returned = unsafe { sys::rte_eth_dev_owner_set(port, &raw const owner) };
+        Errno::check(returned).map(|_| ())
+    }
+
+    /// Lets go of a port, which anybody may then take.
+    ///
+    /// # Errors
+    /// `EPERM` when it is not ours.
+    pub fn release(self, port: PortNumber) -> Result<(), Errno> {
+        if !self.holds(port) {
+            return Err(Errno(libc::EPERM));
+        }
+        // SAFETY: a port that exists.
+        let returned = unsafe { sys::rte_eth_dev_owner_unset(port, self.id) };
+        Errno::check(returned).map(|_| ())
+    }
+}
+
+/// `RTE_ETH_DEV_INTR_LSC` and `RTE_ETH_DEV_INTR_RMV`, which are macros of macros: a port tells of its link, of its removal.
+const INTR_LSC: u32 = 1 << 1;
+const INTR_RMV: u32 = 1 << 3;
+
+/// Configures a port as failsafe configures a sub-device of its port `failsafe` (`fs_dev_configure`). Does nothing while
+/// that one is not configured.
+///
+/// # Errors
+/// What its driver returned, or `EINVAL` when it lacks what the failsafe port was configured with.
+pub fn configure_like(port: PortNumber, failsafe: PortNumber) -> Result<(), Errno> {
+    let (mut model, mut own) = (sys::rte_eth_dev_info::default(), sys::rte_eth_dev_info::default());
+    // SAFETY: takes any port number, and a place for the answer.
+    Errno::check(unsafe { sys::rte_eth_dev_info_get(failsafe, &raw mut model) })?;
+    if model.nb_rx_queues == 0 && model.nb_tx_queues == 0 {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    Errno::check(unsafe { sys::rte_eth_dev_info_get(port, &raw mut own) })?;
+    let mut conf = sys::rte_eth_conf::default();
+    // SAFETY: as above.
+    Errno::check(unsafe { sys::rte_eth_dev_conf_get(failsafe, &raw mut conf) })?;
+    // SAFETY: null, or a place that lives as long as the port.
+    let flags = unsafe { own.dev_flags.as_ref() }.copied().unwrap_or_default();
+    let has = |flag: u32| u32::from(flags & flag != 0);
+    conf.intr_conf.set_lsc(conf.intr_conf.lsc() & has(INTR_LSC));
+    conf.intr_conf.set_rmv(has(INTR_RMV));
+    let (receive, transmit) = (model.nb_rx_queues, model.nb_tx_queues);
+    // SAFETY: takes any port number, and a configuration that it copies.
+    Errno::check(unsafe { sys::rte_eth_dev_configure(port, receive, transmit, &raw const conf) }).map(|_| ())
 }
 
 /// Stops and closes a port, which is all that its owner may do with it.
@@ -151,6 +334,9 @@ pub fn stop_and_close(port: PortNumber) -> Result<(), Errno> {
 /// What happens to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// It is about to exist (`RTE_ETH_EVENT_NEW`), on the thread that probes its device: it is allocated, and can be
+    /// owned, but nothing that looks for ports finds it (`rte_eth_dev_probing_finish`).
+    New,
     /// It is about to go (`RTE_ETH_EVENT_DESTROY`), on the thread that closes it; it still exists
     /// (`rte_eth_dev_release_port`).
     Destroy,
@@ -161,19 +347,24 @@ pub enum Event {
 impl Event {
     fn kind(self) -> sys::rte_eth_event_type {
         match self {
+            Self::New => sys::RTE_ETH_EVENT_NEW,
             Self::Destroy => sys::RTE_ETH_EVENT_DESTROY,
             Self::Removal => sys::RTE_ETH_EVENT_INTR_RMV,
         }
     }
 }
 
+/// What is called when something happens to a port. It may be unsafe to call with any number but that of an allocated
+/// port, which that of an event is.
+pub type Callback = unsafe fn(PortNumber);
+
 /// Has `callback` called whenever `event` happens to any port, before those who register later.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn watch(event: Event, callback: fn(PortNumber)) -> Result<(), Errno> {
+pub fn watch(event: Event, callback: Callback) -> Result<(), Errno> {
     let argument = callback as *mut c_void;
-    // SAFETY: `notify` takes a `fn(PortNumber)` as its argument.
+    // SAFETY: `notify` takes a `Callback` as its argument.
     let returned = unsafe { sys::rte_eth_dev_callback_register(ALL, event.kind(), Some(notify), argument) };
     Errno::check(returned).map(|_| ())
 }
@@ -182,7 +373,7 @@ pub fn watch(event: Event, callback: fn(PortNumber)) -> Result<(), Errno> {
 ///
 /// # Errors
 /// `EAGAIN` while the callback is running.
-pub fn unwatch(event: Event, callback: fn(PortNumber)) -> Result<(), Errno> {
+pub fn unwatch(event: Event, callback: Callback) -> Result<(), Errno> {
     let argument = callback as *mut c_void;
     // SAFETY: compares function and argument, calls nothing.
     let returned = unsafe { sys::rte_eth_dev_callback_unregister(ALL, event.kind(), Some(notify), argument) };
@@ -194,15 +385,16 @@ const ALL: PortNumber = sys::RTE_ETH_ALL as PortNumber;
 /// The thunk of [`watch`].
 ///
 /// # Safety
-/// `callback` is a `fn(PortNumber)` cast to a pointer.
+/// `callback` is a [`Callback`] cast to a pointer, and `port` is allocated.
 unsafe extern "C" fn notify(
     port: PortNumber,
     _: sys::rte_eth_event_type,
     callback: *mut c_void,
     _: *mut c_void,
 ) -> c_int {
-    // SAFETY: a `fn(PortNumber)` by the caller's duty.
-    let callback = unsafe { std::mem::transmute::<*mut c_void, fn(PortNumber)>(callback) };
-    guard("port event", (), || callback(port));
+    // SAFETY: a `Callback` by the caller's duty.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, Callback>(callback) };
+    // SAFETY: an allocated port by the caller's duty.
+    guard("port event", (), || unsafe { callback(port) });
     0
 }

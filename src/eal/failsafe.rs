@@ -1,39 +1,201 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Two defects of failsafe that end its port, or the process, when a VF goes; put right from outside.
+//! What failsafe does wrong when a VF goes, which ends its port or the process; put right from outside by [`Mends`].
 //!
 //! **Bursts.** While all sub-devices are started failsafe uses burst functions that check nothing. When one goes it
 //! changes back to those that do, in `dev->rx_pkt_burst` (`failsafe_set_burst_fn`); but since 21.11 applications call
 //! what `rte_eth_dev_start` copied into `rte_eth_fp_ops`, and so the unchecked ones go on, on queues that are freed: a
-//! crash. So the checking ones are noted when the port is made ([`SafeBursts::of`]) and put into `rte_eth_fp_ops` as
-//! soon as the removal is heard of ([`SafeBursts::install`]).
+//! crash. So the checking ones are noted when a port is made ([`Mends::made`]) and put into `rte_eth_fp_ops` as soon as
+//! the removal is heard of ([`Mends::device_removed`]).
 //!
 //! **Release.** `fs_dev_remove` closes the sub-device's port, which releases it, hot-removes its device, and releases
 //! the port once more. Up to 23.07 the second release resets the bursts of port 0, whoever that is; from 23.11 on it
 //! reads through a null pointer. It is left out when the hot-removal fails. So between the two, on the event of the
-//! first release, the device is made to look as if no driver had it ([`Hidden::take`]), and is hot-removed for good when
-//! failsafe is through ([`Hidden::remove`]).
+//! first release ([`Mends::port_goes`]), the device is hidden: it is made to look as if no driver had it. It is
+//! hot-removed for good when failsafe is through ([`Mends::settle`]).
 //!
-//! Both were read in 22.11.11 and in the sources of 26.07, and seen to end the port in 22.11.11.
+//! **Closing.** When an application closes a failsafe port, the VF is taken off the PCI bus on that thread, and the
+//! list of the bus has no lock. So after the event of that VF's port DPDK is left alone about PCI functions until the
+//! failsafe port is closed, or for a while ([`Mends::is_quiet`]).
+//!
+//! All were read in 22.11.11 and in the sources of 26.07; the first two were seen to end the port in 22.11.11. With a
+//! failsafe that does not need them this file can go.
 
 // UNSAFETY: reads and writes structs of DPDK's.
 #![expect(unsafe_code)]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::ethdev::{self, PortNumber};
-use super::{Errno, sys};
-use crate::link::PciAddr;
+use log::warn;
+
+use super::alarm::OnInterruptThread;
+use super::ethdev::{self, Occupant, PortNumber};
+use super::{Errno, alarm, sys};
+use crate::address::PciAddr;
+
+/// How long a burst that is under way may take, on a core of its own.
+const BURST: Duration = Duration::from_millis(1);
+
+/// How long the closing of a failsafe port with its VF may take.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// The mends of all failsafe ports of ours, which it knows by the names of their devices.
+///
+/// Its lock is held for a moment only, never while DPDK is entered, and nothing else is locked under it.
+#[derive(Debug)]
+pub struct Mends(Mutex<Record>);
+
+/// What [`Mends`] keeps.
+#[derive(Debug)]
+struct Record {
+    /// Failsafe's burst functions that mind a VF that went: the same for all its ports.
+    bursts: Option<SafeBursts>,
+    /// The PCI functions that were posted, each to which failsafe port last. Such a port holds one of its functions at
+    /// most: often the last, and one before that as long as it has not let go of it. They are few, as a host gives a VF
+    /// few addresses.
+    lent: Vec<(PciAddr, CString)>,
+    /// Devices of VFs that failsafe lets go of right now.
+    hidden: Vec<Hidden>,
+    /// Until when DPDK is not asked about PCI functions.
+    quiet_until: Option<Instant>,
+}
+
+impl Record {
+    const fn new() -> Self {
+        Self { bursts: None, lent: Vec::new(), hidden: Vec::new(), quiet_until: None }
+    }
+
+    /// What is posted to one port is no other's any more: nobody sat there.
+    fn lend(&mut self, function: PciAddr, failsafe: &CStr) {
+        self.lent.retain(|&(lent, _)| lent != function);
+        self.lent.push((function, failsafe.to_owned()));
+    }
+
+    fn closed(&mut self, failsafe: &CStr) {
+        self.lent.retain(|(_, holder)| holder.as_c_str() != failsafe);
+        self.quiet_until = None;
+    }
+
+    fn keep_quiet(&mut self, now: Instant) {
+        self.quiet_until = Some(now + QUIET);
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Mends {
+    /// Nothing is lent, and nothing noted.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Record::new()))
+    }
+
+    /// No panic leaves a record half changed.
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called when the failsafe port of this name was made, before anything else happens to it.
+    pub fn made(&self, failsafe: &CStr) {
+        if self.record().bursts.is_none() {
+            let bursts = SafeBursts::of(failsafe);
+            self.record().bursts = bursts;
+        }
+    }
+
+    /// To be called when the PCI function `function` is posted to that failsafe port, before it can read it. What was
+    /// lent to a port that was not made after all does no harm.
+    pub fn lend(&self, function: PciAddr, failsafe: &CStr) {
+        self.record().lend(function, failsafe);
+    }
+
+    /// To be called when that failsafe port is gone, before another can be made with its name.
+    pub fn closed(&self, failsafe: &CStr) {
+        self.record().closed(failsafe);
+    }
+
+    /// To be called for each [`ethdev::Event::Removal`]. When that port is the VF of a failsafe port of ours, its
+    /// application is made to call bursts that mind it, before failsafe frees what the others use; and one that is under
+    /// way is waited for, as it goes on to the VF when its turn at the fallback brings nothing.
+    pub fn device_removed(&self, port: PortNumber) {
+        let (bursts, lent) = {
+            let record = self.record();
+            (record.bursts, record.lent.clone())
+        };
+        let Some(bursts) = bursts else { return };
+        for (_, failsafe) in lent.iter().filter(|&&(function, _)| ethdev::sits_on(port, function)) {
+            if ethdev::find(failsafe).is_some_and(|failsafe| bursts.install(failsafe)) {
+                thread::sleep(BURST);
+            }
+        }
+    }
+
+    /// To be called for each [`ethdev::Event::Destroy`]. A VF's port that failsafe lets go of is kept from being
+    /// released twice. [`Mends::settle`] has to follow, once the callback is through that lets it go.
+    pub fn port_goes(&self, port: PortNumber, now: Instant) {
+        // On the interrupt thread failsafe lets go of a VF; on any other somebody closes the failsafe port.
+        if alarm::on_interrupt_thread() {
+            // Once more, as the application may have been starting the failsafe port when the device was taken away.
+            self.device_removed(port);
+            let lent: Vec<PciAddr> = self.record().lent.iter().map(|&(function, _)| function).collect();
+            if let Some(hidden) = lent.into_iter().find_map(|function| Hidden::take(port, function)) {
+                self.record().hidden.push(hidden);
+            }
+        } else if ethdev::is_owned_by(port, OWNER) {
+            self.record().keep_quiet(now);
+        }
+    }
+
+    /// Hot-removes the devices that failsafe is through with. Does nothing while it is quiet.
+    pub fn settle(&self, _: &OnInterruptThread, now: Instant) {
+        let hidden = {
+            let mut record = self.record();
+            if record.is_quiet(now) {
+                return;
+            }
+            std::mem::take(&mut record.hidden)
+        };
+        for device in hidden {
+            if let Err(error) = device.remove() {
+                warn!("cannot remove the device of a VF that went: {error}");
+            }
+        }
+    }
+
+    /// Tells whether DPDK is to be left alone about PCI functions: neither asked nor told to attach or detach one.
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.record().is_quiet(now)
+    }
+
+    /// Tells who sits on a PCI function, which failsafe does for as long as its device is hidden. `None` while it is
+    /// quiet.
+    pub fn occupant(&self, function: PciAddr, now: Instant) -> Option<Occupant> {
+        {
+            let record = self.record();
+            if record.is_quiet(now) {
+                return None;
+            }
+            if record.hidden.iter().any(|device| device.address == function) {
+                return Some(Occupant::Busy { by: Some(OWNER.to_string_lossy().into_owned()) });
+            }
+        }
+        Some(ethdev::occupant(function))
+    }
+}
 
 /// Name under which failsafe owns its sub-devices (`drivers/net/failsafe/failsafe_private.h`, `FAILSAFE_OWNER_NAME`).
-pub const OWNER: &CStr = c"Fail-safe";
+const OWNER: &CStr = c"Fail-safe";
 
 /// A burst function, kept as a pointer: it is only copied.
 type Burst = *mut c_void;
 
 /// The burst functions of a failsafe port that check each sub-device before they call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SafeBursts {
+struct SafeBursts {
     receive: Burst,
     transmit: Burst,
 }
@@ -44,7 +206,7 @@ unsafe impl Send for SafeBursts {}
 impl SafeBursts {
     /// Notes those of a failsafe port that was just made: it starts with them (`fs_eth_dev_create`). `None` when the
     /// application has started it meanwhile, which it may do as soon as it hears of the port: these may be the others.
-    pub fn of(name: &CStr) -> Option<Self> {
+    fn of(name: &CStr) -> Option<Self> {
         let port = ethdev::find(name)?;
         if is_started(port)? {
             return None;
@@ -58,15 +220,17 @@ impl SafeBursts {
     }
 
     /// Has applications that poll the port call these, if it is started, and stays away from one that is stopped or
-    /// started at this moment.
-    pub fn install(self, port: PortNumber) {
-        let (Some(bursts), Some(idle)) = (slots(port), idle()) else { return };
+    /// started at this moment. Returns whether others may be under way.
+    fn install(self, port: PortNumber) -> bool {
+        let (Some(bursts), Some(idle)) = (slots(port), idle()) else { return false };
+        let mut changed = false;
         for (slot, safe) in bursts.into_iter().zip([self.receive, self.transmit]) {
             let current = slot.load(Ordering::Relaxed);
-            if !idle.contains(&current) {
-                let _ = slot.compare_exchange(current, safe, Ordering::Release, Ordering::Relaxed);
+            if !idle.contains(&current) && current != safe {
+                changed |= slot.compare_exchange(current, safe, Ordering::Release, Ordering::Relaxed).is_ok();
             }
         }
+        changed
     }
 }
 
@@ -103,7 +267,7 @@ fn slots(port: PortNumber) -> Option<[&'static AtomicPtr<c_void>; 2]> {
 
 /// The device of a VF whose port failsafe is about to release twice, made to look as if no driver had it.
 #[derive(Debug)]
-pub struct Hidden {
+struct Hidden {
     address: PciAddr,
     device: *mut sys::netvsc_device_head,
     driver: *const c_void,
@@ -115,7 +279,7 @@ unsafe impl Send for Hidden {}
 impl Hidden {
     /// Hides the device of `port` if that sits on the PCI function at `address`. Only for the event of a port that goes,
     /// on the interrupt thread.
-    pub fn take(port: PortNumber, address: PciAddr) -> Option<Self> {
+    fn take(port: PortNumber, address: PciAddr) -> Option<Self> {
         let (_, device) = ethdev::on_function(address).into_iter().find(|&(number, _)| number == port)?;
         // Whoever else closes the port, such as a secondary or the application on this thread, releases it once.
         if !ethdev::is_owned_by(port, OWNER) {
@@ -132,17 +296,12 @@ impl Hidden {
         Some(Self { address, device, driver: known })
     }
 
-    /// Tells whether it is the device of the PCI function at `address`.
-    pub fn is_at(&self, address: PciAddr) -> bool {
-        self.address == address
-    }
-
     /// Shows the device again and hot-removes it. On the interrupt thread, once the callback that released its port is
     /// through.
     ///
     /// # Errors
     /// What `rte_dev_remove` returned.
-    pub fn remove(self) -> Result<(), Errno> {
+    fn remove(self) -> Result<(), Errno> {
         // Somebody may have removed it all the same.
         if ethdev::find_device(self.address).cast() != self.device {
             return Ok(());
@@ -158,5 +317,48 @@ impl Hidden {
         // SAFETY: a live device of EAL's, probed by that driver.
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
         Errno::check(returned).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &CStr = c"net_failsafe_vsc0";
+    const TWO: &CStr = c"net_failsafe_vsc1";
+
+    fn function(bus: u8) -> PciAddr {
+        format!("0000:{bus:02x}:00.0").parse().unwrap()
+    }
+
+    fn lent_to(record: &Record, failsafe: &CStr) -> Vec<PciAddr> {
+        let held = record.lent.iter().filter(|(_, holder)| holder.as_c_str() == failsafe);
+        held.map(|&(function, _)| function).collect()
+    }
+
+    #[test]
+    fn a_function_is_lent_to_the_port_that_it_was_posted_to_last() {
+        let mut record = Record::new();
+        record.lend(function(1), ONE);
+        record.lend(function(2), ONE);
+        assert_eq!(lent_to(&record, ONE), [function(1), function(2)], "it may not have let go of the first");
+        record.lend(function(1), TWO);
+        assert_eq!(lent_to(&record, ONE), [function(2)]);
+        assert_eq!(lent_to(&record, TWO), [function(1)]);
+        record.closed(TWO);
+        assert_eq!(lent_to(&record, ONE), [function(2)]);
+        assert_eq!(lent_to(&record, TWO), []);
+    }
+
+    #[test]
+    fn quiet_ends_by_itself_and_when_a_port_is_closed() {
+        let mut record = Record::new();
+        let now = Instant::now();
+        assert!(!record.is_quiet(now));
+        record.keep_quiet(now);
+        assert!(record.is_quiet(now + QUIET / 2));
+        assert!(!record.is_quiet(now + QUIET));
+        record.closed(ONE);
+        assert!(!record.is_quiet(now));
     }
 }

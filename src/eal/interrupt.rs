@@ -8,7 +8,8 @@ use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{Errno, alarm, sys};
+use super::alarm::{self, Callback};
+use super::{Errno, sys};
 
 /// A descriptor registered with the EAL interrupt thread.
 ///
@@ -22,7 +23,7 @@ use super::{Errno, alarm, sys};
 #[derive(Debug)]
 pub struct Source {
     handle: *mut sys::rte_intr_handle,
-    callback: fn(),
+    callback: Callback,
     fd: ManuallyDrop<OwnedFd>,
 }
 
@@ -34,7 +35,7 @@ impl Source {
     ///
     /// # Errors
     /// `ENOMEM`, or what `rte_intr_callback_register` returns.
-    pub fn register(fd: OwnedFd, callback: fn()) -> Result<Self, Errno> {
+    pub fn register(fd: OwnedFd, callback: Callback) -> Result<Self, Errno> {
         // SAFETY: takes any flags; 0 is RTE_INTR_INSTANCE_F_PRIVATE, memory from calloc.
         let handle = unsafe { sys::rte_intr_instance_alloc(0) };
         if handle.is_null() {
@@ -44,7 +45,8 @@ impl Source {
         let fd_set = unsafe { sys::rte_intr_fd_set(handle, fd.as_raw_fd()) };
         // SAFETY: the handle was allocated above.
         let type_set = unsafe { sys::rte_intr_type_set(handle, sys::RTE_INTR_HANDLE_EXT) };
-        // SAFETY: the handle has a descriptor and a type, and EAL copies it; `run` takes a `fn()` as its argument.
+        // SAFETY: the handle has a descriptor and a type, and EAL copies it; `run` takes a callback as
+        // its argument, and EAL calls it on its interrupt thread.
         let register = || unsafe { sys::rte_intr_callback_register(handle, Some(alarm::run), callback as *mut c_void) };
         let registered =
             Errno::check(fd_set).and_then(|_| Errno::check(type_set.min(0))).and_then(|_| Errno::check(register()));

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::ptr;
 
 use super::sys;
-use crate::link::MacAddr;
+use crate::address::MacAddr;
 
 /// Splits `key=value,…` as every PMD does; a key without `=` has no value. `None` when `rte_kvargs_parse` refuses the
 /// text: malformed, or more than 32 pairs (`RTE_KVARGS_MAX`).

@@ -10,7 +10,9 @@ pub mod failsafe;
 pub mod interrupt;
 pub mod kvargs;
 pub mod log;
-mod panic;
+pub(crate) mod panic;
+pub mod pci;
+pub mod reserve;
 pub(crate) mod sys;
 pub mod vdev;
 
@@ -38,15 +40,25 @@ impl std::error::Error for Errno {}
 
 /// Runs what C called and lets no panic through: a panic is logged and becomes `fallback`.
 pub fn guard<T>(what: &str, fallback: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        if payload.is::<panic::OutOfMemory>() {
+    caught(what, body).unwrap_or(fallback)
+}
+
+/// Runs something that must not be left half done, whatever happens in it.
+///
+/// # Errors
+/// A panic is logged and becomes `EFAULT`, an allocation that failed `ENOMEM`.
+pub fn caught<T>(what: &str, body: impl FnOnce() -> T) -> Result<T, Errno> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        let errno = if payload.is::<panic::OutOfMemory>() {
             ::log::error!("{what}: out of memory");
+            libc::ENOMEM
         } else {
             ::log::error!("{what}: internal error, please report it: {}", panic_text(payload.as_ref()));
-        }
+            libc::EFAULT
+        };
         // Dropping what was thrown may panic once more.
         std::mem::forget(payload);
-        fallback
+        Errno(errno)
     })
 }
 
@@ -111,6 +123,8 @@ mod tests {
     fn a_panic_ends_in_the_fallback() {
         assert_eq!(guard("test", 7, || panic!("thrown on purpose")), 7);
         assert_eq!(guard("test", 7, || 3), 3);
+        let out_of_memory = || std::panic::resume_unwind(Box::new(panic::OutOfMemory));
+        assert_eq!(caught::<()>("test", out_of_memory), Err(Errno(libc::ENOMEM)));
     }
 
     #[test]

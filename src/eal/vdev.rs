@@ -5,9 +5,11 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Errno, sys};
+use super::{Errno, guard, sys};
 
 const BUS: &CStr = c"vdev";
 
@@ -62,8 +64,14 @@ pub(super) fn pci_bus() -> *mut sys::rte_bus {
 /// the bus of virtual devices is put before the PCI bus, unless it is there. Devices are probed in that order as well,
 /// but virtual ones last in any case (`rte_bus_probe`).
 ///
-/// By hand, as `rte_bus_register` empties a bus since 26.07. The list has no lock: meant for the time when EAL starts.
-pub fn clean_before_pci() {
+/// To be called once, when this driver registers: a PCI bus that is loaded later goes to the end of the list
+/// (`rte_bus_register`), and so behind the bus of virtual devices, which is always there.
+///
+/// By hand, as `rte_bus_register` empties a bus since 26.07.
+///
+/// # Safety
+/// EAL is not up yet, and nobody loads drivers on another thread: its list of buses has no lock.
+pub unsafe fn clean_before_pci() {
     // SAFETY: a NUL-terminated string.
     let vdev = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
     let pci = pci_bus();
@@ -75,7 +83,7 @@ pub fn clean_before_pci() {
     if behind.is_null() {
         return;
     }
-    // SAFETY: a bus of the list.
+    // SAFETY: a bus of the list, which nobody else looks at now, by the caller's duty.
     unsafe { sys::rte_bus_unregister(vdev) };
     // A bus begins with its links, 22.11 to 26.07 (tests/layout.c). As TAILQ_INSERT_BEFORE does, which needs no head.
     // SAFETY: a bus of the list.
@@ -93,11 +101,26 @@ unsafe extern "C" fn is_other_bus(bus: *const sys::rte_bus, other: *const c_void
     c_int::from(!ptr::eq(bus.cast(), other))
 }
 
-/// Names of all virtual devices that EAL holds arguments of, made or not.
-///
-/// The list has no lock (`lib/eal/common/eal_common_devargs.c`): as everything in DPDK that reads it, this relies on
-/// nobody hot-plugging by name at this very moment on another thread.
-pub fn names() -> Vec<CString> {
+/// Tells whether the bus has a virtual device of this name, made or not.
+pub fn exists(name: &CStr) -> bool {
+    let Ok(filter) = CString::new([b"bus=vdev,name=", name.to_bytes()].concat()) else { return false };
+    // SAFETY: a NUL-terminated string.
+    let bus = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
+    if bus.is_null() {
+        return false;
+    }
+    let mut iterator = sys::rte_dev_iterator { bus_str: filter.as_ptr(), bus, ..Default::default() };
+    // SAFETY: an iterator over a bus of the list, whose string lives as long; it holds no memory of its own.
+    !unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }.is_null()
+}
+
+/// A witness that EAL starts and looks for virtual devices for the first time, on this thread: nobody hot-plugs yet, and
+/// its list of device arguments, which has no lock (`lib/eal/common/eal_common_devargs.c`), is this thread's.
+#[derive(Debug)]
+pub struct Scanning(PhantomData<*const ()>);
+
+/// Names of all virtual devices that EAL holds arguments of.
+pub fn names(_: &Scanning) -> Vec<CString> {
     let mut names = Vec::new();
     let mut current: *mut sys::rte_devargs = ptr::null_mut();
     loop {
@@ -113,24 +136,43 @@ pub fn names() -> Vec<CString> {
     }
 }
 
-/// Adds arguments of a virtual device to EAL's list, as `--vdev` does. Meant for a custom-scan callback.
+/// Adds arguments of a virtual device to EAL's list, as `--vdev` does.
 ///
 /// # Errors
 /// When no driver takes the name, or memory is short.
-pub fn add_arguments(device: &CStr) -> Result<(), Errno> {
+pub fn add_arguments(_: &Scanning, device: &CStr) -> Result<(), Errno> {
     // SAFETY: a NUL-terminated string, which EAL copies.
     let returned = unsafe { sys::rte_devargs_add(sys::RTE_DEVTYPE_VIRTUAL, device.as_ptr()) };
     Errno::check(returned).map(|_| ())
 }
 
-/// Has `scan` called whenever the bus looks for devices: at start, before memory exists, and again at every hot-plug
-/// of a virtual device, under a lock of the bus. It may add arguments, and must not hot-plug.
+/// Has `scan` called once, when EAL starts and looks for virtual devices: before memory exists, and under a lock of the
+/// bus. It must not hot-plug.
+///
+/// The bus calls the thunk at every hot-plug of a virtual device too, as it cannot be taken back from there.
+///
+/// # Safety
+/// EAL is not up yet.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn add_custom_scan(scan: fn()) -> Result<(), Errno> {
+pub unsafe fn on_first_scan(scan: fn(&Scanning)) -> Result<(), Errno> {
     let argument = scan as *mut c_void;
-    // SAFETY: `run` takes a `fn()` as its argument.
-    let returned = unsafe { sys::rte_vdev_add_custom_scan(Some(super::alarm::run), argument) };
+    // SAFETY: `run_first_scan` takes a `fn(&Scanning)` as its argument.
+    let returned = unsafe { sys::rte_vdev_add_custom_scan(Some(run_first_scan), argument) };
     Errno::check(returned).map(|_| ())
+}
+
+/// The thunk of [`on_first_scan`]. There is one callback.
+///
+/// # Safety
+/// `scan` is a `fn(&Scanning)` cast to a pointer, and the first call is made when EAL starts.
+unsafe extern "C" fn run_first_scan(scan: *mut c_void) {
+    static OVER: AtomicBool = AtomicBool::new(false);
+    if OVER.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: a `fn(&Scanning)` by the caller's duty.
+    let scan = unsafe { std::mem::transmute::<*mut c_void, fn(&Scanning)>(scan) };
+    guard("scan", (), || scan(&Scanning(PhantomData)));
 }

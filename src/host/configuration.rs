@@ -14,14 +14,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
 use libc::{
-    AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_TABLE, RTM_F_CLONED, RTM_GETADDR,
-    RTM_GETROUTE, RTM_NEWADDR, RTM_NEWROUTE,
+    AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_TABLE, RTM_F_CLONED, RTM_NEWADDR,
+    RTM_NEWROUTE,
 };
 
-use super::message::{Message, attributes, build_dump};
-use super::netlink::{SEQUENCE, dump, is_filtered};
+use super::message::{Message, attributes};
+use super::netlink::{Request, Requests, TRIES, is_filtered};
 use super::{Error, List};
-use crate::link::IfIndex;
+use crate::address::IfIndex;
 
 /// Something that is configured on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,38 +48,17 @@ impl fmt::Display for Configuration {
     }
 }
 
-/// Finds something that is configured on a link beyond what the kernel sets up by itself.
+/// Finds something that is configured on a link beyond what the kernel sets up by itself: of what these requests list,
+/// the first.
 ///
-/// Addresses are looked at before routes, IPv4 before IPv6; the first that is found is told. Where the kernel runs without
-/// IPv6, it takes the question for IPv6 as one for all families, and answers with IPv4 again.
-///
-/// # Errors
-///
-/// When the kernel cannot be asked, or there is no such link: [`Error::Gone`].
-pub fn configuration(index: IfIndex) -> Result<Option<Configuration>, Error> {
-    ask(index, &requests(index))
-}
-
-/// Finds an address of a link beyond link-local, as [`configuration`] does, and leaves routes alone.
-///
-/// The kernel finds addresses by their link, whatever else there is: this takes as long on a router with a full table.
-///
-/// # Errors
-///
-/// When the kernel cannot be asked.
-pub fn address(index: IfIndex) -> Result<Option<Configuration>, Error> {
-    let [address4, address6, ..] = requests(index);
-    ask(index, &[address4, address6])
-}
-
-fn ask(index: IfIndex, requests: &[(List, Vec<u8>)]) -> Result<Option<Configuration>, Error> {
-    for (list, request) in requests {
-        let list = *list;
-        let found = dump(list, request, |found, message| {
-            *found = configuration_in(message, index);
-            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        match (list, found) {
+/// An answer that finds something is left where it is; what is left of it is read away before the next request.
+pub(super) fn find(
+    kernel: &mut Requests,
+    index: IfIndex,
+    requests: &[Request],
+) -> Result<Option<Configuration>, Error> {
+    for request in requests {
+        match (request.list, find_in(kernel, index, request)) {
             (_, Ok(None)) => {}
             (_, Ok(found)) => return Ok(found),
             // The link is gone, or has no addresses of this family at all: the routes will tell which.
@@ -91,18 +70,32 @@ fn ask(index: IfIndex, requests: &[(List, Vec<u8>)]) -> Result<Option<Configurat
     Ok(None)
 }
 
-/// Builds the questions that the kernel is asked about a link, in their order.
-pub fn requests(index: IfIndex) -> [(List, Vec<u8>); 4] {
+fn find_in(kernel: &mut Requests, index: IfIndex, request: &Request) -> Result<Option<Configuration>, Error> {
+    for _ in 0..TRIES {
+        let mut found = None;
+        let whole = kernel.read(request, |message| {
+            found = configuration_in(message, index);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        // What was found is there, whatever else has changed.
+        if whole || found.is_some() {
+            return Ok(found);
+        }
+    }
+    Err(Error::Inconsistent { list: request.list, tries: TRIES })
+}
+
+/// Lists the questions that the kernel is asked about a link, in their order: addresses, then routes, IPv4 before IPv6.
+pub fn requests(index: IfIndex) -> [Request; 4] {
     let index = index.get().to_ne_bytes();
     // struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32.
-    let addresses = |family| {
-        let header = [[family, 0, 0, 0], index].concat();
-        (List::Addresses, build_dump(RTM_GETADDR, SEQUENCE, &header, &[]))
-    };
+    let addresses =
+        |family| Request { list: List::Addresses, header: [[family, 0, 0, 0], index].concat(), attribute: None };
     // struct rtmsg starts with the family. The table stays 0, which stands for all.
-    let routes = |family| {
-        let header = [family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        (List::Routes, build_dump(RTM_GETROUTE, SEQUENCE, &header, &[(RTA_OIF, &index)]))
+    let routes = |family| Request {
+        list: List::Routes,
+        header: vec![family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        attribute: Some((RTA_OIF, index)),
     };
     [addresses(INET), addresses(INET6), routes(INET), routes(INET6)]
 }

@@ -17,7 +17,8 @@ use libc::{
 };
 
 use super::message::{Malformed, Message, Messages, attributes};
-use crate::link::{IfIndex, IfName, Link, MacAddr, Parent};
+use crate::address::{IfIndex, IfName, MacAddr};
+use crate::link::{Link, Parent};
 
 /// What happened to a link.
 #[derive(Debug, Clone, PartialEq, Eq)]

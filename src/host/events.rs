@@ -3,7 +3,7 @@
 //!
 //! The kernel never waits for a slow reader. When the queue of our socket is full it drops the event, says `ENOBUFS` once,
 //! and from then on **drops every event in silence until the queue has been read empty** (`net/netlink/af_netlink.c`,
-//! `netlink_overrun`, `netlink_rcv_wake`). So after a loss [`Events::drain`] first throws away what is queued and reports
+//! `netlink_overrun`, `netlink_rcv_wake`). So after a loss [`Kernel::drain`] first throws away what is queued and reports
 //! the [`Drained::Overrun`] then; a dump taken earlier could miss a change of which no event is left.
 //!
 //! ```text
@@ -16,23 +16,27 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use libc::{RTMGRP_LINK, c_int};
+use libc::RTMGRP_LINK;
 use netlink_sys::Socket;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::Error;
+#[cfg(doc)]
+use super::Kernel;
 use super::decode::{LinkEvent, link_events};
 use super::netlink::{BUFFER_BYTES, KERNEL, open, receive};
 
-/// Room that we ask the kernel to keep for events that nobody has read yet; it grants `net.core.rmem_max` at most.
-const QUEUE_BYTES: c_int = 1024 * 1024;
+/// Room that we ask the kernel to keep for events that nobody has read yet. Without `CAP_NET_ADMIN` it grants
+/// `net.core.rmem_max` at most (`net/core/sock.c`, `sk_setsockopt`), which long was 208 KiB by default.
+const QUEUE_BYTES: usize = 1024 * 1024;
 
-/// Datagrams that one call of [`Events::drain`] reads at most, so that a storm of events cannot hold its thread. The
+/// Datagrams that one call of [`Kernel::drain`] reads at most, so that a storm of events cannot hold its thread. The
 /// kernel sends each event in a datagram of its own.
 pub const DRAIN_MAX_DATAGRAMS: usize = 256;
 
-/// How far [`Events::drain`] came.
+/// How far [`Kernel::drain`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Drained {
@@ -46,7 +50,7 @@ pub enum Drained {
 
 /// A socket that hears of every change of a link in the network namespace of the thread that opened it.
 #[derive(Debug)]
-pub struct Events {
+pub(super) struct Events {
     socket: Socket,
     buffer: Vec<u8>,
     /// Events were lost and the queue has not been read empty since.
@@ -55,23 +59,16 @@ pub struct Events {
 
 impl Events {
     /// Opens the socket; events are queued from now on.
-    ///
-    /// # Errors
-    ///
-    /// When the process may have no more descriptors or no rtnetlink socket.
-    pub fn open() -> Result<Self, Error> {
-        let socket = open(RTMGRP_LINK as u32).map_err(|source| Error::Open { source })?;
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = open(RTMGRP_LINK as u32)?;
         // A smaller queue overruns earlier, which costs a dump and loses nothing.
-        let _ = socket.set_rx_buf_sz(QUEUE_BYTES);
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE_BYTES)
+            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &QUEUE_BYTES));
         Ok(Self { socket, buffer: vec![0; BUFFER_BYTES], lost: false })
     }
 
     /// Hands every queued event to `apply`, oldest first. Does not block.
-    ///
-    /// # Errors
-    ///
-    /// When the socket is broken; losing events is none, but [`Drained::Overrun`].
-    pub fn drain(&mut self, mut apply: impl FnMut(LinkEvent)) -> Result<Drained, Error> {
+    pub(super) fn drain(&mut self, mut apply: impl FnMut(LinkEvent)) -> Result<Drained, Error> {
         for _ in 0..DRAIN_MAX_DATAGRAMS {
             match receive(&self.socket, &mut self.buffer) {
                 Ok((_, sender)) if sender != KERNEL => {}
@@ -98,11 +95,5 @@ impl Events {
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
     }
 }

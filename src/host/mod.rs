@@ -2,23 +2,22 @@
 //! What Linux tells about the links of this network namespace.
 //!
 //! ```text
-//!   events         what changes, as it changes     rtnetlink multicast  -> LinkEvent
-//!   netlink        the state now: a dump           rtnetlink request    -> Vec<Link>
-//!   configuration  what is configured on a link    rtnetlink request    -> Configuration
-//!   sysfs          what rtnetlink does not tell    files                -> Parent, driver, ibverbs
+//!   kernel         the way to all of rtnetlink
+//!     events         what changes, as it changes     multicast  -> LinkEvent
+//!     netlink        the state now: a dump           request    -> messages
+//!     configuration  what is configured on a link    request    -> Configuration
+//!   sysfs          what rtnetlink does not tell      files      -> Parent, driver, ibverbs
 //!
-//!   decode         the bytes of a link message     pure                 -> Link
-//!   message        the frame around all of them    pure
+//!   decode         the bytes of a link message       pure       -> Link
+//!   message        the frame around all of them      pure
 //! ```
 //!
-//! This room asks and decodes; it keeps no state, decides nothing and knows no DPDK. Events and dumps have a socket
-//! each: an event in the middle of a dump's answer would be taken for a part of it. To know the links at any moment,
-//! open [`Events`], then take [`dump_links`], then apply what [`Events::drain`] reads, in that order: an event that the
-//! dump has already seen changes nothing when it is applied again.
+//! This room asks and decodes; it keeps no state, decides nothing and knows no DPDK.
 
 pub mod configuration;
 pub mod decode;
 pub mod events;
+pub mod kernel;
 pub mod message;
 pub mod netlink;
 pub mod sysfs;
@@ -26,12 +25,14 @@ pub mod sysfs;
 use std::fmt;
 use std::io;
 
-use crate::link::IfIndex;
+use libc::{RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE};
 
-pub use configuration::{Configuration, address, configuration};
+use crate::address::IfIndex;
+
+pub use configuration::Configuration;
 pub use decode::LinkEvent;
-pub use events::{Drained, Events};
-pub use netlink::dump_links;
+pub use events::Drained;
+pub use kernel::{Dump, Kernel};
 pub use sysfs::Sysfs;
 
 /// What the kernel is asked to list.
@@ -43,6 +44,17 @@ pub enum List {
     Addresses,
     /// Routes, by `RTM_GETROUTE`.
     Routes,
+}
+
+impl List {
+    /// The kind of message that asks for it.
+    const fn request(self) -> u16 {
+        match self {
+            Self::Links => RTM_GETLINK,
+            Self::Addresses => RTM_GETADDR,
+            Self::Routes => RTM_GETROUTE,
+        }
+    }
 }
 
 impl fmt::Display for List {
@@ -159,9 +171,9 @@ mod tests {
             ),
             (Error::Malformed { list: List::Links }, libc::EBADMSG, "the kernel's list of links cannot be decoded"),
             (
-                Error::Inconsistent { list: List::Links, tries: 5 },
+                Error::Inconsistent { list: List::Routes, tries: 3 },
                 libc::EAGAIN,
-                "the kernel's list of links changed while it was read, 5 times in a row",
+                "the kernel's list of routes changed while it was read, 3 times in a row",
             ),
             (Error::Gone { index }, libc::ENODEV, "no link has ifindex 5"),
         ];

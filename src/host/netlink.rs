@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Asking the kernel for a list: a dump over rtnetlink.
 //!
-//! Each try has a socket of its own, so that nothing of an earlier answer is left in it and giving up half-way is just
-//! closing it. The kernel walks its list while we read: when the list changes meanwhile, the parts do not fit together
-//! and some message carries `NLM_F_DUMP_INTR`; then what was read is worth nothing and the list is read anew, a few
-//! times. Reading does not wait: the kernel fills the next part of the answer while we take one (`net/netlink/af_netlink.c`,
-//! `netlink_recvmsg` calls `netlink_dump`), and should it ever be late we wait a second at most.
+//! All questions go by one socket, one after another, and each has a number that its answer carries. The kernel takes no
+//! question while an answer is under way (`net/netlink/af_netlink.c`, `__netlink_dump_start`, `EBUSY`). So before one
+//! is put, what nobody wanted of the answer before is read away: found early, given up, or late.
+//!
+//! The kernel walks its list while we read. When the list changes meanwhile, the parts do not fit together and some
+//! message carries `NLM_F_DUMP_INTR`: what was read is true, but may not be all. Reading does not wait: the kernel fills
+//! the next part of the answer while we take one (`netlink_recvmsg` calls `netlink_dump`), and should one ever be late we
+//! wait a second at most.
 
 use std::fmt;
 use std::io;
@@ -13,17 +16,15 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use libc::{IFLA_EXT_MASK, NLMSG_DONE, NLMSG_ERROR, RTEXT_FILTER_SKIP_STATS, RTM_GETLINK};
+use libc::{NLMSG_DONE, NLMSG_ERROR};
 use netlink_packet_core::{NLM_F_DUMP_FILTERED, NLM_F_DUMP_INTR};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::decode::{LinkEvent, link_event};
 use super::message::{Message, Messages, build_dump};
 use super::{Error, List};
-use crate::link::Link;
 
 /// Port of the kernel: everybody else has another.
 pub(super) const KERNEL: u32 = 0;
@@ -33,134 +34,151 @@ pub(super) const KERNEL: u32 = 0;
 pub(super) const BUFFER_BYTES: usize = 32 * 1024;
 
 /// How often a list is read before we give up: it changed each time, or a message did not fit.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 3;
 
-/// How long we wait for an answer that, as kernels are today, is there before we look.
+/// How long we wait for a part of an answer that, as kernels are today, is there before we look.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Number of the only request that a socket makes.
-pub(super) const SEQUENCE: u32 = 1;
-
-/// Lists all links of the network namespace.
-///
-/// The kernel takes some 6 µs for each link (measured with 1,000), thirty times what decoding it costs: a dump is for the
-/// beginning and for lost events, not for every look.
-///
-/// # Errors
-///
-/// When the kernel cannot be asked, refuses, or changes its links faster than they can be read: [`Error::Inconsistent`].
-pub fn dump_links() -> Result<Vec<Link>, Error> {
-    // Statistics would be a quarter of the answer.
-    let mask = u32::try_from(RTEXT_FILTER_SKIP_STATS).unwrap_or_default().to_ne_bytes();
-    let request = build_dump(RTM_GETLINK, SEQUENCE, &[0; 16], &[(IFLA_EXT_MASK, &mask)]);
-    dump(List::Links, &request, |links: &mut Vec<Link>, message| {
-        if let Some(LinkEvent::Changed(link)) = link_event(message) {
-            links.push(link);
-        }
-        ControlFlow::Continue(())
-    })
+/// A question for a list.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked for.
+    pub list: List,
+    /// The family header.
+    pub header: Vec<u8>,
+    /// An attribute, if there is to be one, and its value.
+    pub attribute: Option<(u16, [u8; 4])>,
 }
 
-/// Sends `request`, whose sequence is [`SEQUENCE`], and collects from the answer by `visit`, which may end it early.
-///
-/// `visit` starts with an empty collection each time the list is read anew.
-pub(super) fn dump<T: Default>(
-    list: List,
-    request: &[u8],
-    mut visit: impl FnMut(&mut T, &Message<'_>) -> ControlFlow<()>,
-) -> Result<T, Error> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    for _ in 0..TRIES {
-        match read_list(list, request, &mut buffer, &mut visit)? {
-            Answer::Whole(collected) => return Ok(collected),
-            Answer::Changed => log::debug!("the kernel's list of {list} changed while it was read"),
-            Answer::TooLong(bytes) => buffer.resize(bytes, 0),
-        }
+impl Request {
+    /// Builds the message that asks; the answer carries `sequence`.
+    pub fn message(&self, sequence: u32) -> Vec<u8> {
+        let attributes: Vec<(u16, &[u8])> = self.attribute.iter().map(|(kind, value)| (*kind, &value[..])).collect();
+        build_dump(self.list.request(), sequence, &self.header, &attributes)
     }
-    Err(Error::Inconsistent { list, tries: TRIES })
 }
 
-enum Answer<T> {
-    /// All that `visit` wanted.
-    Whole(T),
-    /// The list changed while it was read.
-    Changed,
-    /// A datagram did not fit; it has this many bytes.
-    TooLong(usize),
+/// The socket by which the kernel is asked, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(super) struct Requests {
+    socket: Socket,
+    /// The port that the kernel has given to the socket.
+    port: u32,
+    /// Number of the last request.
+    sequence: u32,
+    buffer: Vec<u8>,
 }
 
-fn read_list<T: Default>(
-    list: List,
-    request: &[u8],
-    buffer: &mut [u8],
-    mut visit: impl FnMut(&mut T, &Message<'_>) -> ControlFlow<()>,
-) -> Result<Answer<T>, Error> {
-    let failed = |source| Error::Ask { list, source };
-    let asked = open(0).and_then(|socket| Ok((port_of(&socket)?, socket)));
-    let (port, socket) = asked.map_err(|source| Error::Open { source })?;
-    // Without it, before Linux 4.20, filters of the request are ignored: the reader then has to sift.
-    let _ = socket.set_netlink_get_strict_chk(true);
-    socket.send_to(request, &SocketAddr::new(KERNEL, 0), 0).map_err(failed)?;
+impl Requests {
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = open(0)?;
+        // Without it, before Linux 4.20, filters of a request are ignored: the reader then has to sift.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address)?;
+        Ok(Self { socket, port: address.port_number(), sequence: 0, buffer: vec![0; BUFFER_BYTES] })
+    }
 
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut collected = T::default();
-    let mut tally = Tally::default();
-    loop {
-        let (length, sender) = receive_until(deadline, &socket, buffer).map_err(failed)?;
-        if sender != KERNEL {
-            continue;
+    /// Reads a list once and shows each message to `visit`, which may end it.
+    ///
+    /// Returns whether that was all of it, or all that `visit` wanted: the list did not change meanwhile, and every
+    /// message fitted. There is room for one that did not at the next reading.
+    pub(super) fn read(
+        &mut self,
+        request: &Request,
+        mut visit: impl FnMut(&Message<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        let list = request.list;
+        let failed = |source| Error::Ask { list, source };
+        self.discard().map_err(failed)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send_to(&request.message(self.sequence), &SocketAddr::new(KERNEL, 0), 0).map_err(failed)?;
+        let mut answer = Answer::new(list, self.sequence, self.port);
+        let mut deadline = Instant::now() + ANSWER_TIMEOUT;
+        while !answer.ended {
+            let (length, sender) = receive_until(deadline, &self.socket, &mut self.buffer).map_err(failed)?;
+            if sender != KERNEL {
+                continue;
+            }
+            let Some(datagram) = self.buffer.get(..length) else {
+                // The end of the answer may be in what is lost.
+                self.buffer.resize(length, 0);
+                return Ok(false);
+            };
+            answer.read(datagram, &mut visit)?;
+            deadline = Instant::now() + ANSWER_TIMEOUT;
         }
-        let Some(datagram) = buffer.get(..length) else { return Ok(Answer::TooLong(length)) };
-        tally.datagrams += 1;
-        let end = read_part(list, port, datagram, |message| {
-            tally.count(message);
-            visit(&mut collected, message)
-        });
-        match end? {
-            End::NotYet => {}
-            End::Changed => return Ok(Answer::Changed),
-            End::Reached => {
-                log::debug!("list of {list}: {tally}");
-                return Ok(Answer::Whole(collected));
+        log::debug!("list of {list}: {answer}");
+        Ok(!answer.changed)
+    }
+
+    /// Reads away what is left of an earlier answer, which takes as long as the kernel walks on.
+    ///
+    /// Should the kernel have lacked the memory to go on (`ENOBUFS`), it goes on once something is read, which will be its
+    /// refusal of the next request.
+    fn discard(&mut self) -> io::Result<()> {
+        loop {
+            match receive(&self.socket, &mut []) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return Err(error),
+                _ => {}
             }
         }
     }
 }
 
-/// Where a part of an answer leaves its reader.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// More parts follow.
-    NotYet,
+/// The answer to a request, as far as it was read.
+#[derive(Debug)]
+struct Answer {
+    list: List,
+    sequence: u32,
+    port: u32,
     /// That was all, or enough.
-    Reached,
-    /// The parts do not fit together.
-    Changed,
+    ended: bool,
+    /// The list changed while it was read.
+    changed: bool,
+    filtered: bool,
+    messages: usize,
+    datagrams: usize,
 }
 
-/// Shows each message of a part that answers the request of the socket at `port` to `visit`, which may end the answer.
-fn read_part(
-    list: List,
-    port: u32,
-    datagram: &[u8],
-    mut visit: impl FnMut(&Message<'_>) -> ControlFlow<()>,
-) -> Result<End, Error> {
-    for message in Messages::new(datagram) {
-        let message = message.map_err(|_| Error::Malformed { list })?;
-        if (message.sequence, message.port) != (SEQUENCE, port) {
-            continue;
-        }
-        if message.flags & NLM_F_DUMP_INTR != 0 {
-            return Ok(End::Changed);
-        }
-        if matches!(i32::from(message.kind), NLMSG_DONE | NLMSG_ERROR) {
-            return status(&message).map(|()| End::Reached).map_err(|source| Error::Refused { list, source });
-        }
-        if visit(&message).is_break() {
-            return Ok(End::Reached);
-        }
+impl Answer {
+    /// Begins the answer to the request with this number of the socket at `port`.
+    fn new(list: List, sequence: u32, port: u32) -> Self {
+        Self { list, sequence, port, ended: false, changed: false, filtered: false, messages: 0, datagrams: 0 }
     }
-    Ok(End::NotYet)
+
+    /// Shows each message of a part to `visit`, which may end the answer.
+    fn read(&mut self, datagram: &[u8], mut visit: impl FnMut(&Message<'_>) -> ControlFlow<()>) -> Result<(), Error> {
+        let list = self.list;
+        self.datagrams += 1;
+        for message in Messages::new(datagram) {
+            let message = message.map_err(|_| Error::Malformed { list })?;
+            if (message.sequence, message.port) != (self.sequence, self.port) {
+                continue;
+            }
+            self.changed |= message.flags & NLM_F_DUMP_INTR != 0;
+            if matches!(i32::from(message.kind), NLMSG_DONE | NLMSG_ERROR) {
+                self.ended = true;
+                return status(&message).map_err(|source| Error::Refused { list, source });
+            }
+            self.messages += 1;
+            self.filtered |= is_filtered(&message);
+            if visit(&message).is_break() {
+                self.ended = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.filtered { " filtered by the kernel" } else { "" };
+        let but = if self.changed { ", but it changed meanwhile" } else { "" };
+        write!(f, "{} messages{by} in {} datagrams{but}", self.messages, self.datagrams)
+    }
 }
 
 /// Tells whether the kernel has left out what the request did not ask for.
@@ -176,41 +194,12 @@ fn status(message: &Message<'_>) -> io::Result<()> {
     }
 }
 
-/// What an answer cost to read.
-#[derive(Debug, Default)]
-struct Tally {
-    messages: usize,
-    datagrams: usize,
-    filtered: bool,
-}
-
-impl Tally {
-    fn count(&mut self, message: &Message<'_>) {
-        self.messages += 1;
-        self.filtered |= is_filtered(message);
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.filtered { " filtered by the kernel" } else { "" };
-        write!(f, "{} messages{by} in {} datagrams", self.messages, self.datagrams)
-    }
-}
-
 /// Opens a socket that is closed on exec, does not block, and hears of these multicast groups (`RTMGRP_…`).
 pub(super) fn open(groups: u32) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.set_non_blocking(true)?;
     socket.bind(&SocketAddr::new(0, groups))?;
     Ok(socket)
-}
-
-/// The port that the kernel has given to a socket.
-fn port_of(socket: &Socket) -> io::Result<u32> {
-    let mut address = SocketAddr::new(0, 0);
-    socket.get_address(&mut address)?;
-    Ok(address.port_number())
 }
 
 /// Takes one datagram and returns its length, which exceeds that of the buffer when it did not fit, and its sender.
@@ -247,46 +236,74 @@ mod tests {
     use super::super::message::build;
     use super::*;
 
-    /// What it is, the messages of one datagram, where it leaves the reader (or an errno), how many messages are shown.
-    type Case = (&'static str, Vec<Vec<u8>>, Result<End, i32>, usize);
+    /// What it is, the messages of one datagram, whether that is the end and whether the list changed (or an errno), how
+    /// many messages are shown.
+    type Case = (&'static str, Vec<Vec<u8>>, Result<(bool, bool), i32>, usize);
 
     const PART: u16 = libc::RTM_NEWLINK;
     const DONE: u16 = NLMSG_DONE as u16;
     const ERROR: u16 = NLMSG_ERROR as u16;
+    const SEQUENCE: u32 = 7;
 
     fn code(errno: i32) -> [u8; 4] {
         (-errno).to_ne_bytes()
     }
 
+    fn all_links() -> Request {
+        Request { list: List::Links, header: vec![0; 16], attribute: None }
+    }
+
     #[test]
-    fn an_answer_ends_with_its_verdict_and_is_worth_nothing_when_the_list_changed() {
+    fn an_answer_ends_with_its_verdict_and_says_whether_the_list_changed() {
         let part = build(PART, 0, SEQUENCE, b"part", &[]);
         let done = build(DONE, 0, SEQUENCE, &code(0), &[]);
+        let changed = |kind, payload: &[u8]| build(kind, NLM_F_DUMP_INTR, SEQUENCE, payload, &[]);
+        let (going_on, over) = (Ok((false, false)), Ok((true, false)));
         let cases: [Case; 12] = [
-            ("nothing", vec![], Ok(End::NotYet), 0),
-            ("parts", vec![part.clone(), part.clone()], Ok(End::NotYet), 2),
-            ("parts and the end", vec![part.clone(), done.clone()], Ok(End::Reached), 1),
-            ("enough", vec![part.clone(), build(PART, 0, SEQUENCE, b"last", &[]), part.clone()], Ok(End::Reached), 2),
-            ("an end without verdict", vec![build(DONE, 0, SEQUENCE, &[], &[])], Ok(End::Reached), 0),
-            ("changed at a part", vec![build(PART, NLM_F_DUMP_INTR, SEQUENCE, b"part", &[])], Ok(End::Changed), 0),
-            ("changed at the end", vec![build(DONE, NLM_F_DUMP_INTR, SEQUENCE, &code(0), &[])], Ok(End::Changed), 0),
+            ("nothing", vec![], going_on, 0),
+            ("parts", vec![part.clone(), part.clone()], going_on, 2),
+            ("parts and the end", vec![part.clone(), done.clone()], over, 1),
+            ("enough", vec![part.clone(), build(PART, 0, SEQUENCE, b"last", &[]), part.clone()], over, 2),
+            ("an end without verdict", vec![build(DONE, 0, SEQUENCE, &[], &[])], over, 0),
+            ("changed at a part", vec![changed(PART, b"part"), part.clone()], Ok((false, true)), 2),
+            ("changed at the end", vec![part.clone(), changed(DONE, &code(0))], Ok((true, true)), 1),
             ("failed at the end", vec![part.clone(), build(DONE, 0, SEQUENCE, &code(19), &[])], Err(19), 1),
             ("refused", vec![build(ERROR, 0, SEQUENCE, &[code(22), [0; 4]].concat(), &[])], Err(22), 0),
             ("an odd verdict", vec![build(ERROR, 0, SEQUENCE, &i32::MIN.to_ne_bytes(), &[])], Err(i32::MAX), 0),
-            ("another answer", vec![build(DONE, 0, SEQUENCE + 1, &code(19), &[]), part.clone()], Ok(End::NotYet), 1),
+            ("another answer", vec![build(DONE, 0, SEQUENCE - 1, &code(19), &[]), part.clone()], going_on, 1),
             ("no netlink", vec![part.clone(), vec![0; 16], done.clone()], Err(libc::EBADMSG), 1),
         ];
         for (case, messages, want, want_visits) in cases {
             let mut visits = 0;
-            let end = read_part(List::Links, KERNEL, &messages.concat(), |message| {
+            let mut answer = Answer::new(List::Links, SEQUENCE, KERNEL);
+            let read = answer.read(&messages.concat(), |message| {
                 visits += 1;
                 if message.payload == b"last" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
-            assert_eq!(end.map_err(|error| error.errno()), want, "{case}");
+            let read = read.map(|()| (answer.ended, answer.changed)).map_err(|error| error.errno());
+            assert_eq!(read, want, "{case}");
             assert_eq!(visits, want_visits, "{case}");
         }
-        let elsewhere = read_part(List::Links, 4711, &done, |_| ControlFlow::Continue(()));
-        assert_eq!(elsewhere.unwrap(), End::NotYet, "the answer to another socket");
+        let mut elsewhere = Answer::new(List::Links, SEQUENCE, 4711);
+        elsewhere.read(&done, |_| ControlFlow::Continue(())).unwrap();
+        assert!(!elsewhere.ended, "the answer to another socket");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waited_for_is_none_to_the_next_request() {
+        let mut requests = Requests::open().unwrap();
+        let kernel = SocketAddr::new(KERNEL, 0);
+        requests.sequence += 1;
+        requests.socket.send_to(&all_links().message(requests.sequence), &kernel, 0).unwrap();
+        let addresses = Request { list: List::Addresses, header: vec![0; 8], attribute: None };
+        let mut kinds = Vec::new();
+        let whole = requests.read(&addresses, |message| {
+            kinds.push(message.kind);
+            ControlFlow::Continue(())
+        });
+        // Before the addresses are told, the answer of links has to go: or this is refused as EBUSY.
+        whole.unwrap();
+        assert!(kinds.iter().all(|&kind| kind == libc::RTM_NEWADDR), "{kinds:?}");
     }
 
     #[test]
@@ -298,10 +315,10 @@ mod tests {
 
     #[test]
     fn what_an_answer_cost_reads_as_a_log_line() {
-        let mut tally = Tally { datagrams: 1, ..Tally::default() };
-        assert_eq!(tally.to_string(), "0 messages in 1 datagrams");
-        let bytes = build(PART, NLM_F_DUMP_FILTERED, SEQUENCE, &[], &[]);
-        tally.count(&Messages::new(&bytes).next().unwrap().unwrap());
-        assert_eq!(tally.to_string(), "1 messages filtered by the kernel in 1 datagrams");
+        let mut answer = Answer::new(List::Links, SEQUENCE, KERNEL);
+        assert_eq!(answer.to_string(), "0 messages in 0 datagrams");
+        let flags = NLM_F_DUMP_FILTERED | NLM_F_DUMP_INTR;
+        answer.read(&build(PART, flags, SEQUENCE, &[], &[]), |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(answer.to_string(), "1 messages filtered by the kernel in 1 datagrams, but it changed meanwhile");
     }
 }

@@ -3,10 +3,11 @@
 //! and whether its ibverbs device is there.
 //!
 //! ```text
-//!   /sys/class/net/eth0/ifindex                        3
-//!                      /device -> …/<parent device>    absent for a virtual link
-//!                             /class_id                {f8615163-df3e-46c5-913f-f2d2f965ed0e}: NetVSC
-//!                             /subsystem -> …/bus/pci
+//!   /sys/class/net/veth0 -> …/devices/virtual/net/veth0    a virtual link
+//!   /sys/class/net/eth0/ifindex                            3
+//!                      /device -> …/<parent device>        absent for a virtual link
+//!                             /subsystem -> …/bus/vmbus
+//!                             /class_id                    {f8615163-df3e-46c5-913f-f2d2f965ed0e}: NetVSC
 //!   /sys/bus/pci/devices/7870:00:02.0/driver -> …/drivers/mlx5_core
 //!                                    /infiniband_verbs/uverbs0
 //! ```
@@ -14,6 +15,10 @@
 //! sysfs knows links by name only, and a name may be given to another link at any moment, or belong to one of another
 //! network namespace when `/sys` was mounted there. So each question about a link reads `ifindex` before and after, and has no answer
 //! when it is not that of the link in question: it is to be asked again.
+//!
+//! Nor is there an answer in what is missing. The kernel takes the entries of a link and of its device away one by one,
+//! while the link still is there (`drivers/base/core.c`, `device_remove_class_symlinks`; `drivers/base/bus.c`,
+//! `bus_remove_device`).
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,10 +26,14 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::link::{IfIndex, IfName, KernelDriver, Parent, PciAddr};
+use crate::address::{IfIndex, IfName, PciAddr};
+use crate::link::{KernelDriver, Parent};
 
 /// Class of Hyper-V's synthetic network device (`include/linux/hyperv.h`, `HV_NIC_GUID`).
 const NETVSC_CLASS: &str = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}";
+
+/// Folder of the links without a device.
+const VIRTUAL: &str = "devices/virtual/net";
 
 /// The tree of files in which the kernel shows its devices.
 #[derive(Debug, Clone)]
@@ -45,7 +54,8 @@ impl Sysfs {
         Self { root: root.into() }
     }
 
-    /// Tells which device a link sits on; [`Parent::Unknown`] when the link has another name by now or is gone.
+    /// Tells which device a link sits on; [`Parent::Unknown`] when sysfs does not show all that tells, as the link has
+    /// another name by now or is gone, or its device goes.
     ///
     /// # Errors
     ///
@@ -53,26 +63,38 @@ impl Sysfs {
     pub fn parent(&self, name: &IfName, index: IfIndex) -> io::Result<Parent> {
         let parent = self.ask(name, index, |link| {
             let device = link.join("device");
-            let Some(target) = some(fs::read_link(&device))? else { return Ok(Parent::None) };
-            if is_netvsc(some(attribute(&device.join("class_id")))?.as_deref()) {
-                return Ok(Parent::NetVsc);
-            }
+            let Some(target) = some(fs::read_link(&device))? else {
+                // Where the kernel puts what has no parent (`drivers/base/core.c`, `get_device_parent`).
+                let place = some(fs::read_link(link))?;
+                let is_virtual = place.is_some_and(|place| place.parent().is_some_and(|net| net.ends_with(VIRTUAL)));
+                return Ok(if is_virtual { Parent::None } else { Parent::Unknown });
+            };
             let bus = some(fs::read_link(device.join("subsystem")))?;
-            Ok(match bus.as_deref().and_then(Path::file_name) {
-                Some(bus) if bus == "pci" => {
+            Ok(match bus.as_deref().and_then(Path::file_name).map(OsStr::as_bytes) {
+                Some(b"pci") => {
                     let name = target.file_name().and_then(OsStr::to_str);
                     name.and_then(|name| name.parse().ok()).map_or(Parent::Other, Parent::Pci)
                 }
-                _ => Parent::Other,
+                Some(b"vmbus") => match some(attribute(&device.join("class_id")))? {
+                    Some(class) if is_netvsc(&class) => Parent::NetVsc,
+                    Some(_) => Parent::Other,
+                    None => Parent::Unknown,
+                },
+                Some(_) => Parent::Other,
+                None => Parent::Unknown,
             })
         });
         Ok(parent?.unwrap_or(Parent::Unknown))
     }
 
     /// Tells the kernel driver of a PCI function; `None` when it has none or is gone.
-    pub fn kernel_driver(&self, function: PciAddr) -> Option<KernelDriver> {
-        let driver = fs::read_link(self.function(function).join("driver")).ok()?;
-        Some(KernelDriver::of_name(driver.file_name()?.as_bytes()))
+    ///
+    /// # Errors
+    ///
+    /// When sysfs is there but cannot be read.
+    pub fn kernel_driver(&self, function: PciAddr) -> io::Result<Option<KernelDriver>> {
+        let driver = some(fs::read_link(self.function(function).join("driver")))?;
+        Ok(driver.as_deref().and_then(Path::file_name).map(|name| KernelDriver::of_name(name.as_bytes())))
     }
 
     /// Tells whether the ibverbs device is there by which a PMD drives a PCI function (mlx4, mlx5, mana).
@@ -130,8 +152,8 @@ fn some<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn is_netvsc(class: Option<&[u8]>) -> bool {
-    class.is_some_and(|class| class.strip_suffix(b"\n").unwrap_or(class) == NETVSC_CLASS.as_bytes())
+fn is_netvsc(class: &[u8]) -> bool {
+    class.strip_suffix(b"\n").unwrap_or(class) == NETVSC_CLASS.as_bytes()
 }
 
 fn has_entries(folder: &Path) -> bool {
@@ -223,11 +245,47 @@ mod tests {
         assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::None);
     }
 
+    /// A NetVSC link.
+    fn netvsc(tree: &Tree) -> (IfName, IfIndex, PathBuf) {
+        let device = tree.device("vmbus", "1");
+        fs::write(device.join("class_id"), NETVSC_CLASS).unwrap();
+        let (name, index) = tree.link("eth0", 3, Some(&device));
+        (name, index, device)
+    }
+
     #[test]
-    fn a_device_without_bus_is_another_device() {
+    fn a_link_that_lacks_an_entry_is_not_told_apart() {
+        for missing in ["net/eth0/device", "subsystem", "class_id"] {
+            let tree = Tree::new();
+            let (name, index, device) = netvsc(&tree);
+            assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::NetVsc);
+            fs::remove_file(device.join(missing)).unwrap();
+            assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unknown, "{missing}");
+        }
         let tree = Tree::new();
-        let (name, index) = tree.link("eth0", 3, Some(&tree.folder("devices/platform/nic")));
-        assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Other);
+        let (name, index, _) = netvsc(&tree);
+        fs::remove_file(tree.0.join("class/net/eth0")).unwrap();
+        assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unknown);
+    }
+
+    #[test]
+    fn a_link_with_an_entry_that_cannot_be_read_is_an_error() {
+        for unreadable in ["net/eth0/device", "subsystem", "class_id"] {
+            let tree = Tree::new();
+            let (name, index, device) = netvsc(&tree);
+            let entry = device.join(unreadable);
+            fs::remove_file(&entry).unwrap();
+            // This much root may not read, either: a link that leads to itself, and no link at all.
+            let errno = if unreadable == "class_id" {
+                symlink("class_id", &entry).unwrap();
+                libc::ELOOP
+            } else {
+                fs::write(&entry, "").unwrap();
+                libc::EINVAL
+            };
+            let error = tree.sysfs().parent(&name, index).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno), "{unreadable}");
+        }
     }
 
     #[test]
@@ -256,7 +314,7 @@ mod tests {
         let (_, index) = tree.link("eth0", 3, None);
         let name = IfName::new(b"\xffeth)").unwrap();
         let net = tree.folder("class/net");
-        symlink(net.join("eth0"), net.join(OsStr::from_bytes(name.as_bytes()))).unwrap();
+        fs::rename(net.join("eth0"), net.join(OsStr::from_bytes(name.as_bytes()))).unwrap();
         assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::None);
     }
 
@@ -264,7 +322,7 @@ mod tests {
     fn a_function_has_a_driver_and_verbs_once_its_folder_shows_them() {
         let tree = Tree::new();
         let function = "7870:00:02.0".parse().unwrap();
-        assert_eq!(tree.sysfs().kernel_driver(function), None);
+        assert_eq!(tree.sysfs().kernel_driver(function).unwrap(), None);
         assert!(!tree.sysfs().has_verbs(function));
         let device = tree.folder("bus/pci/devices/7870:00:02.0");
         for (name, driver) in [
@@ -275,9 +333,13 @@ mod tests {
         ] {
             let link = device.join("driver");
             symlink(Path::new("../../../bus/pci/drivers").join(name), &link).unwrap();
-            assert_eq!(tree.sysfs().kernel_driver(function), Some(driver), "{name}");
+            assert_eq!(tree.sysfs().kernel_driver(function).unwrap(), Some(driver), "{name}");
             fs::remove_file(link).unwrap();
         }
+        assert_eq!(tree.sysfs().kernel_driver(function).unwrap(), None);
+        // No link, which cannot be read as one.
+        fs::write(device.join("driver"), "").unwrap();
+        assert_eq!(tree.sysfs().kernel_driver(function).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         fs::create_dir(device.join("infiniband_verbs")).unwrap();
         assert!(!tree.sysfs().has_verbs(function));
         fs::create_dir(device.join("infiniband_verbs/uverbs0")).unwrap();

@@ -4,8 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::address::{IfIndex, IfName};
 use crate::args::Selector;
-use crate::link::{IfIndex, IfName};
 use crate::port::{Options, PortId};
 
 /// The longest pause between two tries to make a port that DPDK refuses.
@@ -36,6 +36,13 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn new(selector: Selector, place: Place) -> Self {
         Self { selector, place, pci: None, failures: 0 }
+    }
+
+    /// Notes that a link has come that it may be: it is not waited for any longer.
+    pub(super) fn come(&mut self) {
+        if let Place::Open { not_before } = &mut self.place {
+            *not_before = None;
+        }
     }
 
     /// Notes that its port could not be made, and waits longer each time before the next try.

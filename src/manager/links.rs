@@ -1,140 +1,136 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The table of links, kept true by the kernel's events.
+//! The table of links as far as the kernel has told of it, and what is not sure in it.
 
-use log::{debug, error, warn};
+use super::facts::{Answers, Questions};
+use super::small_map::SmallMap;
+use crate::address::IfIndex;
+use crate::host::{Dump, LinkEvent};
+use crate::link::{Change, KernelDriver, LinkTable, Parent};
 
-use crate::host::{self, Drained, Events, LinkEvent, Sysfs};
-use crate::link::{Change, IfIndex, LinkTable, Parent, PciAddr};
+/// How often in a row sysfs is asked about a link that it does not know: one that has come is there within
+/// milliseconds, and one of another network namespace never is.
+const ASKS_MAX: u32 = 10;
 
 /// Every link of the network namespace, as the kernel says it is.
 #[derive(Debug)]
 pub(super) struct Links {
     table: LinkTable,
-    events: Option<Events>,
-    /// What events have changed since [`Links::take_changes`].
-    changes: Vec<Change>,
-    /// Events were lost, and the table is not true until it is dumped anew.
-    outdated: bool,
-    /// Some link's parent could not be read: whatever hangs on it is to be looked at again.
-    unsettled: bool,
+    /// Links of which an event may have been lost since the kernel last spoke of them.
+    unsure: SmallMap<IfIndex, ()>,
+    /// Events were lost, and the kernel has not listed all links since.
+    lost: bool,
+    /// The kernel's last list changed while it was read, so that a link may be missing.
+    inexact: bool,
+    /// How often in a row sysfs did not tell of a link.
+    asks: SmallMap<IfIndex, u32>,
 }
 
 impl Links {
     pub(super) const fn new() -> Self {
-        Self { table: LinkTable::new(), events: None, changes: Vec::new(), outdated: false, unsettled: false }
+        Self { table: LinkTable::new(), unsure: SmallMap::new(), lost: true, inexact: false, asks: SmallMap::new() }
     }
 
     pub(super) fn table(&self) -> &LinkTable {
         &self.table
     }
 
-    /// Begins to listen, if that was not done before.
-    ///
-    /// # Errors
-    /// When the kernel does not give its list of links.
-    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
-        if self.events.is_none() {
-            // The events first: what changes after the dump is then among them.
-            let events = Events::open()?;
-            self.table.replace(host::dump_links()?);
-            self.events = Some(events);
-        }
-        Ok(())
-    }
-
-    /// Forgets the links and closes the events' socket.
-    pub(super) fn stop(&mut self) {
-        *self = Self::new();
-    }
-
-    /// The events' socket, for the interrupt thread to watch.
-    pub(super) fn events(&self) -> Option<&Events> {
-        self.events.as_ref()
-    }
-
-    /// Has whatever hangs on a link looked at again.
-    pub(super) fn distrust(&mut self) {
-        self.unsettled = true;
-    }
-
-    /// Tells whether the table is true, and nothing has to be looked at again.
-    pub(super) fn is_settled(&self) -> bool {
-        !self.outdated && !self.unsettled
-    }
-
-    /// Tells whether events were lost and no dump has made up for them: what the table says may be long over.
-    pub(super) fn is_outdated(&self) -> bool {
-        self.outdated
-    }
-
-    /// Tells once whether something has to be looked at again.
-    pub(super) fn take_unsettled(&mut self) -> bool {
-        std::mem::take(&mut self.unsettled)
-    }
-
-    /// Returns what events have changed, once: whoever applied them, a rescan has to hear of it.
-    pub(super) fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
-    }
-
-    /// Applies the events that wait.
-    pub(super) fn catch_up(&mut self) {
-        let Self { table, events: Some(events), changes, .. } = self else { return };
-        let drained = events.drain(|event| {
-            changes.extend(match event {
-                LinkEvent::Changed(link) => table.update(link),
-                LinkEvent::Gone(index) => table.remove(index),
-            });
-        });
-        self.drained(drained);
-        if self.outdated {
-            match host::dump_links() {
-                Ok(dump) => {
-                    self.changes.extend(self.table.replace(dump));
-                    self.outdated = false;
-                }
-                // Tried again at the next look.
-                Err(error) => warn!("after lost link events: {error}"),
+    /// Takes an event.
+    pub(super) fn apply(&mut self, event: LinkEvent) -> Option<Change> {
+        match event {
+            LinkEvent::Changed(link) => {
+                self.unsure.remove(&link.index);
+                self.asks.remove(&link.index);
+                self.table.update(link)
+            }
+            LinkEvent::Gone(index) => {
+                self.unsure.remove(&index);
+                self.asks.remove(&index);
+                self.table.remove(index)
             }
         }
     }
 
-    /// Notes how far the reading of events came.
-    pub(super) fn drained(&mut self, drained: Result<Drained, host::Error>) {
-        match drained {
-            Ok(Drained::Empty | Drained::More) => {}
-            Ok(Drained::Overrun) => self.outdated = true,
-            Err(error) => error!("{error}"),
+    /// Notes that events were lost: what the table says may be long over.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+        self.unsure = SmallMap::new();
+        for link in self.table.iter() {
+            self.unsure.insert(link.index, ());
         }
     }
 
-    /// Takes these for all links there are.
-    #[cfg(test)]
-    pub(super) fn assume(&mut self, links: Vec<crate::link::Link>) {
-        self.changes.extend(self.table.replace(links));
-        self.outdated = false;
+    /// Tells whether the kernel has to list all links; `patient` when that can wait if a list is only not exact.
+    pub(super) fn need_dump(&self, patient: bool) -> bool {
+        self.lost || (self.inexact && !patient)
     }
 
-    /// Asks sysfs about the links whose parent rtnetlink does not tell and a rule hangs on.
-    pub(super) fn resolve(&mut self, unclear: impl FnOnce(&LinkTable) -> Vec<IfIndex>) {
-        let sysfs = Sysfs::default();
+    /// Takes the kernel's list of all links.
+    pub(super) fn replace(&mut self, dump: Dump) -> Vec<Change> {
+        self.lost = false;
+        self.inexact = !dump.consistent;
+        if dump.consistent {
+            self.unsure = SmallMap::new();
+            self.table.replace(dump.links)
+        } else {
+            for link in &dump.links {
+                self.unsure.remove(&link.index);
+            }
+            self.table.merge(dump.links)
+        }
+    }
+
+    /// Tells whether no event of a link was lost since the kernel last spoke of it.
+    pub(super) fn is_sure(&self, index: IfIndex) -> bool {
+        !self.unsure.contains_key(&index)
+    }
+
+    /// Tells whether the table is known to be all that the kernel has.
+    pub(super) fn is_exact(&self) -> bool {
+        !self.lost && !self.inexact
+    }
+
+    /// Has sysfs asked about all links again that it did not tell of.
+    pub(super) fn ask_anew(&mut self) {
+        self.asks = SmallMap::new();
+    }
+
+    /// Asks for the parents of these links, as far as that has not been answered. Returns whether anything has to be
+    /// asked.
+    pub(super) fn ask(
+        &mut self,
+        unclear: impl FnOnce(&LinkTable) -> Vec<IfIndex>,
+        answers: &Answers,
+        questions: &mut Questions,
+    ) -> bool {
+        let mut asks = false;
         for index in unclear(&self.table) {
+            let tries = self.asks.get(&index).copied().unwrap_or_default();
             let Some(link) = self.table.get(index) else { continue };
-            let parent = sysfs.parent(&link.name, index).unwrap_or_else(|error| {
-                debug!("{}: cannot read what device it sits on: {error}", link.name);
-                Parent::Unknown
-            });
-            self.unsettled |= parent == Parent::Unknown;
-            self.table.set_parent(index, parent);
-        }
-    }
-
-    /// Asks sysfs, unless it has told already, for the kernel driver of a link on a PCI function.
-    pub(super) fn resolve_driver(&mut self, index: IfIndex, function: PciAddr) {
-        if self.table.get(index).is_some_and(|link| link.driver.is_none()) {
-            if let Some(driver) = Sysfs::default().kernel_driver(function) {
-                self.table.set_driver(index, driver);
+            if !answers.parents.contains_key(&index) && tries < ASKS_MAX {
+                if questions.parents.insert_new(index, link.name) {
+                    self.asks.insert(index, tries.saturating_add(1));
+                }
+                asks = true;
             }
         }
+        asks
+    }
+
+    /// Takes what sysfs says of a link's parent. Returns whether it is to be asked again.
+    pub(super) fn set_parent(&mut self, index: IfIndex, parent: Parent) -> bool {
+        if !parent.is_unknown() {
+            self.asks.remove(&index);
+        } else if self.table.get(index).is_none_or(|link| !link.parent.is_unknown() && link.parent != Parent::VmBus) {
+            // Another thread has been told meanwhile.
+            return false;
+        }
+        self.table.set_parent(index, parent);
+        // An event may have come since it was asked.
+        parent.is_unknown() && self.asks.get(&index).is_none_or(|&asks| asks < ASKS_MAX)
+    }
+
+    /// Takes what sysfs says of the kernel driver of a link's PCI function.
+    pub(super) fn set_driver(&mut self, index: IfIndex, driver: KernelDriver) {
+        self.table.set_driver(index, driver);
     }
 }

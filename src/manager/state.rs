@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What the driver holds, and what follows from what the kernel and DPDK say.
 //!
-//! Nothing here calls DPDK: this is what the manager's lock protects, and under that lock DPDK is not entered. So a
-//! rescan is a question and an answer: [`State::look`] says what to ask DPDK, [`State::act`] takes the answers and says
-//! what to do. The kernel is asked right here; it does not call back.
+//! Nothing here asks anybody: facts come in, orders go out, and a port's own pipe is all that is touched. A rescan calls
+//! [`State::step`] until it has no more questions and gives orders. This is what the manager's lock protects, and neither
+//! DPDK nor the kernel is entered under it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, error, info, warn};
 
+use super::facts::{Answers, Questions};
 use super::instance::{Instance, Place, Refusal, Wanted};
 use super::links::Links;
-use super::watch::Watch;
+use super::small_map::SmallMap;
+use crate::address::{IfIndex, MacAddr, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
-use crate::eal::ethdev::Occupant;
-use crate::eal::failsafe::SafeBursts;
+use crate::delivery::{LOOK, Situation, VfLink};
+use crate::eal::ethdev::{self, Occupant};
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
-use crate::host::{self, Sysfs};
-use crate::link::{IfIndex, KernelDriver, Link, PciAddr};
+use crate::host::{Dump, LinkEvent};
+use crate::link::{Change, Link, LinkTable};
 use crate::pairing::{self, Miss};
-use crate::port::{Options, Phase, Port, PortId, VfLink};
+use crate::port::{self, Options, Phase, Port, PortId};
 
-/// How long the closing of a failsafe port with its VF may take.
-const QUIET: Duration = Duration::from_secs(2);
+#[cfg(test)]
+#[path = "model/view.rs"]
+mod view;
+#[cfg(test)]
+pub(super) use view::PortView;
 
 /// Which of the ports that had an id one after another is meant: an answer about one is none about the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,35 +41,47 @@ struct Held {
     serial: Serial,
     /// The instance it belongs to; that one is gone when the port is closing.
     instance: CString,
+    /// Its link, or one that may be its VF, has changed: the pair is to be looked at again.
+    dirty: bool,
+    /// The delivery of its VF is to be looked at.
+    due: bool,
 }
 
-/// What a rescan has to ask DPDK.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Questions {
-    /// Whether these ports still have their failsafe port.
-    pub(super) alive: Vec<(Serial, PortId)>,
-    /// Who sits on these PCI functions.
-    pub(super) functions: BTreeSet<PciAddr>,
-    /// Which devices live, as a port is to be made.
-    pub(super) names: bool,
-}
-
-/// What DPDK answered.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    /// Ports of [`Questions::alive`] that have none any more.
-    pub(super) gone: BTreeSet<Serial>,
-    /// Occupants of [`Questions::functions`].
-    pub(super) occupants: BTreeMap<PciAddr, Occupant>,
-    /// Names of all Ethernet ports.
-    pub(super) names: Vec<CString>,
-}
-
-/// What a rescan has to have DPDK do.
+/// Which ports a rescan attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Job {
+pub(super) enum Scope {
+    /// Those that something has happened to.
+    Events,
+    /// All that serve; and whether they still do.
+    All,
+    /// One that is about to be made, and no other.
+    Making(PortId),
+}
+
+/// What a rescan has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask this, and come again with the answers.
+    Ask(Questions),
+    /// Do this, in this order. The rescan is over.
+    Do(Vec<Order>),
+}
+
+/// What DPDK has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Make the port.
     Make(PortId),
+    /// Close the port.
     Close(PortId),
+    /// Attach a VF, and tell [`State::attached`]. The MAC tells which netdevice of the function is meant.
+    Attach(Serial, PciAddr, Option<MacAddr>),
+    /// A VF's address was posted: let failsafe have the port on its function.
+    HandOver(PortId, PciAddr),
+    /// A VF's address was taken back: keep the port on its function from looking free.
+    TakeBack(PciAddr),
+    /// Take away a VF that we attached and failsafe does not get.
+    Detach(PciAddr),
 }
 
 /// How to make or close a port.
@@ -76,8 +92,6 @@ pub(super) struct Recipe {
     pub(super) devargs: Option<CString>,
     /// Whether the vdev of an earlier port of this id, long closed, is still on the bus.
     pub(super) shell: bool,
-    /// The PCI function of its VF, when that may be posted.
-    pub(super) function: Option<PciAddr>,
     /// What to do when the fallback does not come up.
     pub(super) fallback_advice: String,
     /// How it is called in logs.
@@ -98,104 +112,160 @@ impl Chosen {
     }
 }
 
+/// The links that an instance takes, and those named that it cannot take.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub(super) chosen: Vec<Chosen>,
+    pub(super) misses: Vec<(Selector, Miss)>,
+}
+
 /// Everything the driver holds.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) links: Links,
-    instances: BTreeMap<CString, Instance>,
-    ports: BTreeMap<PortId, Held>,
+    links: Links,
+    instances: SmallMap<CString, Instance>,
+    ports: SmallMap<PortId, Held>,
     /// Serial of the next port.
     next_serial: u64,
-    /// How often the kernel was begun to be listened to: whoever watches the socket of an earlier time watches nothing.
-    generation: u64,
-    /// Failsafe's burst functions that mind a VF that went, the same for all its ports; noted when the first is made.
-    bursts: Option<SafeBursts>,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
-    shells: BTreeSet<PortId>,
+    shells: Vec<PortId>,
     /// Links have appeared or changed, and perhaps one that is wanted.
     appeared: bool,
-    /// Until when DPDK is not asked about PCI functions: another thread is taking one off the bus, whose list has no lock.
-    quiet_until: Option<Instant>,
-    /// What has DPDK call us; `None` while somebody changes it.
-    pub(super) watch: Option<Watch>,
+    /// They had when this rescan began; it may be another thread that hears of the next.
+    looking: bool,
+    /// Something that a rule hangs on could not be read: all is to be looked at again.
+    unsettled: bool,
+    /// PCI functions that we attached and no failsafe port gets: to be taken away.
+    to_detach: Vec<PciAddr>,
+    /// Those of them that somebody is taking away right now.
+    detaching: Vec<PciAddr>,
+    /// Ports whose failsafe port is gone, until that is [taken in](Self::take_closed).
+    closed: Vec<PortId>,
 }
 
 impl State {
     pub(super) const fn new() -> Self {
         Self {
             links: Links::new(),
-            instances: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            instances: SmallMap::new(),
+            ports: SmallMap::new(),
             next_serial: 0,
-            generation: 0,
-            bursts: None,
-            shells: BTreeSet::new(),
+            shells: Vec::new(),
             appeared: false,
-            quiet_until: None,
-            watch: Some(Watch::new()),
+            looking: false,
+            unsettled: false,
+            to_detach: Vec::new(),
+            detaching: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
     /// Tells whether there is nothing to watch.
     pub(super) fn is_idle(&self) -> bool {
         let settled = |wanted: &Wanted| wanted.place == Place::Closed;
-        self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.iter().all(settled))
+        let detached = self.to_detach.is_empty() && self.detaching.is_empty();
+        detached && self.ports.is_empty() && self.instances.values().all(|instance| instance.wanted.iter().all(settled))
     }
 
     /// Tells whether whatever happens next is an event.
     pub(super) fn is_at_rest(&self, now: Instant) -> bool {
-        let put_off = |wanted: &Wanted| matches!(wanted.place, Place::Open { not_before: Some(_) });
-        let tried_again = self.instances.values().flat_map(|instance| &instance.wanted).any(put_off);
-        let ports = self.ports.values().all(|held| held.port.is_at_rest());
-        ports && !tried_again && !self.is_quiet(now) && self.links.is_settled()
+        // What has time until everything is looked at waits for that.
+        let soon =
+            |wanted: &Wanted| matches!(wanted.place, Place::Open { not_before: Some(then) } if then <= now + LOOK);
+        let tried_again = self.instances.values().flat_map(|instance| &instance.wanted).any(soon);
+        let ports = self.ports.values().all(|held| !held.dirty && held.port.is_at_rest(now));
+        ports && !tried_again && !self.unsettled && self.to_detach.is_empty() && self.links.is_exact()
     }
 
-    /// Tells whether DPDK calls us exactly when there is something to watch.
-    pub(super) fn is_settled(&self) -> bool {
-        let idle = self.is_idle();
-        self.watch.as_ref().is_some_and(|watch| if idle { watch.is_off() } else { watch.is_on(self.generation) })
+    /// Has everything looked at again.
+    pub(super) fn distrust(&mut self) {
+        self.unsettled = true;
     }
 
-    /// Begins to listen to the kernel, if that was not done before.
-    ///
-    /// # Errors
-    /// When the kernel does not give its list of links.
-    pub(super) fn listen(&mut self) -> Result<(), host::Error> {
-        if self.links.events().is_none() {
-            self.links.listen()?;
-            self.generation += 1;
+    /// Forgets the links, as nobody listens to the kernel any more.
+    pub(super) fn forget_links(&mut self) {
+        self.links = Links::new();
+    }
+
+    /// Takes what the kernel says of a link, as it happens.
+    pub(super) fn apply(&mut self, event: LinkEvent) {
+        if let Some(change) = self.links.apply(event) {
+            self.note(&change);
         }
-        Ok(())
     }
 
-    /// Tells which socket of link events is the one to watch.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
+    /// Notes that events were lost.
+    pub(super) fn lose_events(&mut self) {
+        self.links.lose();
+        // What lies in a mailbox may be the address of a VF that is gone.
+        self.ports.values_mut().for_each(|held| held.due = true);
     }
 
-    /// Notes that the tick is not set again; `false` when that cannot be noted right now.
-    pub(super) fn stop_ticking(&mut self) -> bool {
-        self.watch.as_mut().map(Watch::tick_ended).is_some()
+    /// Tells whether the kernel has to list all links; `patient` when that can wait if only a link may be missing.
+    pub(super) fn needs_dump(&self, patient: bool) -> bool {
+        self.links.need_dump(patient)
+    }
+
+    /// Takes the kernel's list of all links.
+    pub(super) fn take_dump(&mut self, dump: Dump) {
+        for change in self.links.replace(dump) {
+            self.note(&change);
+        }
+        // What was not sure is.
+        self.ports.values_mut().for_each(|held| held.due = true);
+    }
+
+    /// Marks what hangs on a link that has changed.
+    fn note(&mut self, change: &Change) {
+        self.appeared |= change.after.is_some();
+        for wanted in self.instances.values_mut().flat_map(|instance| &mut instance.wanted) {
+            let is_named =
+                |link: &Option<Link>| link.as_ref().is_some_and(|link| pairing::names(&wanted.selector, link));
+            if is_named(&change.after) && !is_named(&change.before) {
+                wanted.come();
+            }
+        }
+        for held in self.ports.values_mut() {
+            let side = held.port.side();
+            let links = [&change.before, &change.after];
+            held.dirty |= links.into_iter().flatten().any(|link| pairing::concerns(link, &side));
+        }
+    }
+
+    /// Has whatever could not be told of links asked again.
+    pub(super) fn ask_anew(&mut self) {
+        self.links.ask_anew();
     }
 
     /// Finds the links that an instance with these arguments takes, and those named that it cannot take.
-    pub(super) fn select(&mut self, args: &Args) -> (Vec<Chosen>, Vec<(Selector, Miss)>) {
-        let (mut chosen, mut misses) = (Vec::new(), Vec::new());
-        self.links.catch_up();
+    ///
+    /// # Errors
+    /// What has to be asked before.
+    pub(super) fn select(&mut self, args: &Args, answers: &Answers) -> Result<Selected, Box<Questions>> {
+        self.learn(answers);
+        let mut questions = Questions::default();
         if args.selectors.is_empty() {
-            self.links.resolve(pairing::unclear_for_netvsc_links);
-            let links = pairing::netvsc_links(self.links.table());
+            self.links.ask(pairing::unclear_for_netvsc_links, answers, &mut questions);
+        }
+        for selector in &args.selectors {
+            self.links.ask(|links| pairing::unclear_for_choice(links, selector), answers, &mut questions);
+        }
+        let table = self.links.table();
+        if !questions.is_empty() {
+            return Err(Box::new(questions));
+        }
+        let (mut chosen, mut misses) = (Vec::new(), Vec::new());
+        if args.selectors.is_empty() {
+            let links = pairing::netvsc_links(table);
             chosen.extend(links.filter_map(|link| Some(Chosen::new(Selector::Mac(link.mac?), link))));
         }
         for &selector in &args.selectors {
-            self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
-            let links = self.links.table();
-            match pairing::choose(links, &selector, args.force) {
-                Ok(index) => chosen.extend(links.get(index).map(|link| Chosen::new(selector, link))),
+            match pairing::choose(table, &selector, args.force) {
+                Ok(index) => chosen.extend(table.get(index).map(|link| Chosen::new(selector, link))),
                 Err(miss) => misses.push((selector, miss)),
             }
         }
-        (chosen, misses)
+        Ok(Selected { chosen, misses })
     }
 
     /// Notes an instance and begins its ports.
@@ -208,6 +278,7 @@ impl State {
         chosen: &[Chosen],
         missing: &[Selector],
         names: &[CString],
+        now: Instant,
     ) -> Vec<PortId> {
         let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
         let open = Place::Open { not_before: None };
@@ -220,7 +291,7 @@ impl State {
             let place = match server {
                 None => open,
                 // Its port is that of an instance that was removed, and about to be closed.
-                Some(Phase::Closing | Phase::CloseDeferred) => Place::Open { not_before: Some(Instant::now()) },
+                Some(Phase::Closing | Phase::CloseDeferred) => Place::Open { not_before: Some(now) },
                 Some(Phase::Making | Phase::Live) => Place::Closed,
             };
             if place == Place::Closed && named {
@@ -230,7 +301,7 @@ impl State {
             wanted.push(Wanted::new(link.selector, place));
             if server.is_none() {
                 let position = wanted.len().saturating_sub(1);
-                begun.extend(self.fill_place(name, position, link.index, names, Instant::now()));
+                begun.extend(self.fill_place(name, position, link.index, names, now));
             }
         }
         begun
@@ -297,98 +368,174 @@ impl State {
     ) -> Result<PortId, Refusal> {
         let link = self.links.table().get(index).ok_or(Refusal::Gone)?;
         let name = DevargsSafe::new(link.name).ok_or(Refusal::Name { name: link.name, index })?;
-        let living = names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
+        let living: Vec<PortId> =
+            names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
         let id = PortId::lowest_free(&living);
         let port = Port::new(id, link, name, options).map_err(|error| Refusal::Pipe { name: link.name, error })?;
         let serial = Serial(self.next_serial);
         self.next_serial += 1;
-        self.ports.insert(id, Held { port, serial, instance: instance.to_owned() });
-        self.find_vf(id, Instant::now());
+        self.ports.insert(id, Held { port, serial, instance: instance.to_owned(), dirty: true, due: true });
         Ok(id)
     }
 
-    /// Looks for the VF of a port.
-    fn find_vf(&mut self, id: PortId, now: Instant) {
-        let Some(side) = self.ports.get(&id).map(|held| held.port.side()) else { return };
-        self.links.resolve(|links| pairing::unclear_for_vf(links, &side));
-        let found = pairing::vf_of(self.links.table(), &side);
-        if let Some(vf) = found {
-            self.links.resolve_driver(vf.index, vf.address);
+    /// Marks what a rescan attends to. Not for a port that is about to be made.
+    pub(super) fn attend(&mut self, scope: Scope) {
+        self.looking |= std::mem::take(&mut self.appeared);
+        if scope != Scope::All {
+            return;
         }
-        let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
-        let link = found.and_then(|vf| self.links.table().get(vf.index));
+        let unsettled = std::mem::take(&mut self.unsettled);
+        self.looking |= unsettled;
+        for held in self.ports.values_mut() {
+            held.due = true;
+            held.dirty |= unsettled;
+        }
+    }
+
+    /// Goes on with a rescan: asks what is not answered yet and matters, or else decides. `quiet`: DPDK is to be left
+    /// alone about PCI functions.
+    pub(super) fn step(&mut self, scope: Scope, answers: &Answers, quiet: bool, now: Instant) -> Step {
+        self.learn(answers);
+        let mut questions = Questions::default();
+        let ids: Vec<PortId> = self.ports.keys().copied().filter(|&id| self.is_within(scope, id)).collect();
+        for &id in &ids {
+            if self.ports.get(&id).is_some_and(|held| held.dirty) {
+                guard("rescan of a port", (), || self.follow(id, answers, &mut questions, now));
+            }
+            self.ask_of_vf(id, answers, quiet, &mut questions);
+        }
+        if scope == Scope::All && answers.gone.is_none() {
+            questions.alive = self.live();
+        }
+        if !matches!(scope, Scope::Making(_)) {
+            self.ask_of_places(answers, &mut questions, now);
+        }
+        if !questions.is_empty() {
+            return Step::Ask(questions);
+        }
+        Step::Do(self.act(scope, &ids, answers, now))
+    }
+
+    /// Tells whether a rescan of this scope attends to a port.
+    fn is_within(&self, scope: Scope, id: PortId) -> bool {
+        let making = self.ports.get(&id).is_some_and(|held| held.port.phase == Phase::Making);
+        match scope {
+            Scope::Making(made) => made == id && making,
+            Scope::Events | Scope::All => !making,
+        }
+    }
+
+    /// Takes what sysfs says of links.
+    fn learn(&mut self, answers: &Answers) {
+        for (&index, &parent) in answers.parents.iter() {
+            self.unsettled |= self.links.set_parent(index, parent);
+        }
+        for (&index, &driver) in answers.drivers.iter() {
+            let unknown = self.links.table().get(index).is_some_and(|link| link.driver.is_none());
+            if let (Some(driver), true) = (driver, unknown) {
+                self.links.set_driver(index, driver);
+                let is_vf = |held: &&mut Held| held.port.vf().is_some_and(|vf| vf.index == index);
+                self.ports.values_mut().filter(is_vf).for_each(|held| held.dirty = true);
+            }
+        }
+    }
+
+    /// Takes in what became of a port's link and of its VF's, unless that has to be asked first.
+    fn follow(&mut self, id: PortId, answers: &Answers, questions: &mut Questions, now: Instant) {
+        let Some(Held { port, dirty, due, .. }) = self.ports.get_mut(&id) else { return };
+        *dirty = false;
+        if port.orphaned || matches!(port.phase, Phase::Closing | Phase::CloseDeferred) {
+            return;
+        }
+        let table = self.links.table();
+        let Some(link) = table.get(port.side().index) else {
+            self.to_detach.extend(port.orphan());
+            self.place(id, Place::Open { not_before: None });
+            // Another link may have what it is named by.
+            self.looking = true;
+            return;
+        };
+        port.follow(link);
+        let side = port.side();
+        if self.links.ask(|links| pairing::unclear_for_vf(links, &side), answers, questions) {
+            *dirty = true;
+            return;
+        }
+        let table = self.links.table();
+        let found = pairing::vf_of(table, &side);
+        let link = found.and_then(|vf| table.get(vf.index));
         let vf = found.zip(link).map(|(vf, link)| VfLink {
             index: vf.index,
             name: link.name,
             address: vf.address,
-            mac: link.mac.filter(|_| link.driver == Some(KernelDriver::Mana)),
-            needs_verbs: matches!(link.driver, Some(KernelDriver::Mlx | KernelDriver::Mana)),
+            mac: link.mac,
+            permanent_mac: link.permanent_mac,
+            driver: link.driver,
             up: link.up,
         });
-        port.set_vf(vf, now);
+        *due = true;
+        self.to_detach.extend(port.set_vf(vf, now));
         port.note_rival(found.and_then(|vf| vf.rival));
     }
 
-    /// Takes in what the kernel says, and returns what DPDK has to be asked. With `all`, every port is attended to;
-    /// else only those that an event concerns.
-    pub(super) fn look(&mut self, all: bool, now: Instant) -> Questions {
-        let unsettled = self.links.take_unsettled();
-        self.links.catch_up();
-        let changes = self.links.take_changes();
-        if self.links.is_outdated() {
-            // The VF whose address waits there may be gone, and failsafe never lets go of one that it cannot attach.
-            self.ports.values_mut().for_each(|held| held.port.recall(now));
+    /// Asks what the delivery of a port's VF hangs on.
+    fn ask_of_vf(&self, id: PortId, answers: &Answers, quiet: bool, questions: &mut Questions) {
+        let Some(Held { port, dirty: false, due: true, .. }) = self.ports.get(&id) else { return };
+        let serves = matches!(port.phase, Phase::Live | Phase::Making);
+        let Some(vf) = port.pending().filter(|_| serves && !quiet) else { return };
+        let functions = [Some(vf.address), port.held_before()];
+        for function in functions.into_iter().flatten().filter(|function| !answers.occupants.contains_key(function)) {
+            questions.occupants.insert(function, ());
         }
-        let ids: Vec<PortId> = self.ports.keys().copied().collect();
-        let mut questions = Questions::default();
-        let quiet = self.is_quiet(now);
-        for id in ids {
-            let Some(held) = self.ports.get(&id) else { continue };
-            let side = held.port.side();
-            let concerned = unsettled
-                || changes.iter().any(|change| {
-                    let links = [&change.before, &change.after];
-                    links.into_iter().flatten().any(|link| pairing::concerns(link, &side))
-                });
-            if concerned {
-                guard("rescan of a port", (), || self.follow(id, now));
-            }
-            let Some(Held { port, .. }) = self.ports.get(&id) else { continue };
-            if port.phase == Phase::Live && (all || concerned) && !quiet {
-                questions.functions.extend(port.undelivered().map(|vf| vf.address));
-            }
+        if vf.driver.is_none() && !answers.drivers.contains_key(&vf.index) {
+            questions.drivers.insert(vf.index, vf.address);
         }
-        if all {
-            questions.alive = self.live();
+        if vf.needs_verbs() && !answers.verbs.contains_key(&vf.address) {
+            questions.verbs.insert(vf.address, ());
         }
-        // Until it is acted upon: the lock may be taken before that.
-        self.appeared |= unsettled || changes.iter().any(|change| change.after.is_some());
-        let appeared = self.appeared;
-        let due = |wanted: &Wanted| match wanted.place {
-            Place::Open { not_before: None } => appeared,
-            Place::Open { not_before: Some(then) } => now >= then,
-            _ => false,
-        };
-        questions.names = self.instances.values().any(|instance| instance.wanted.iter().any(due));
-        questions
     }
 
-    /// Takes in what became of a port's link and of its VF's.
-    fn follow(&mut self, id: PortId, now: Instant) {
-        let Some(Held { port, .. }) = self.ports.get_mut(&id) else { return };
-        if port.orphaned || matches!(port.phase, Phase::Closing | Phase::CloseDeferred) {
-            return;
-        }
-        match self.links.table().get(port.side().index) {
-            Some(link) => {
-                port.follow(link);
-                self.find_vf(id, now);
+    /// Asks what the links hang on that are wanted and have no port.
+    fn ask_of_places(&mut self, answers: &Answers, questions: &mut Questions, now: Instant) {
+        let open = self.open_places(now);
+        for place in &open {
+            let unclear = |links: &LinkTable| pairing::unclear_for_choice(links, &place.selector);
+            if self.links.ask(unclear, answers, questions) {
+                continue;
             }
-            None => {
-                port.orphan();
-                self.place(id, Place::Open { not_before: None });
+            let Ok(index) = pairing::choose(self.links.table(), &place.selector, place.force) else { continue };
+            if !place.named && !self.serves(index) && !answers.configured.contains_key(&index) {
+                questions.configured.insert(index, ());
             }
         }
+        questions.names = !open.is_empty() && answers.names.is_none();
+    }
+
+    /// Lists the links that are wanted, have no port and may get one now.
+    fn open_places(&self, now: Instant) -> Vec<OpenPlace> {
+        let due = |place: &Place| match place {
+            Place::Open { not_before: None } => self.looking,
+            Place::Open { not_before: Some(then) } => now >= *then,
+            _ => false,
+        };
+        let mut open = Vec::new();
+        for (name, instance) in self.instances.iter() {
+            for (position, wanted) in instance.wanted.iter().enumerate().filter(|(_, wanted)| due(&wanted.place)) {
+                open.push(OpenPlace {
+                    instance: name.clone(),
+                    position,
+                    selector: wanted.selector,
+                    named: instance.named,
+                    force: instance.force,
+                });
+            }
+        }
+        open
+    }
+
+    /// Tells whether the link of a port is not among the links.
+    pub(super) fn is_link_gone(&self, id: PortId) -> bool {
+        self.ports.get(&id).is_some_and(|held| self.links.table().get(held.port.side().index).is_none())
     }
 
     /// Notes what became of the link that a port served.
@@ -400,39 +547,93 @@ impl State {
         }
     }
 
-    /// Acts on what DPDK answered to the questions of [`State::look`], and returns what DPDK has to do.
-    pub(super) fn act(&mut self, questions: &Questions, answers: &Answers, all: bool, now: Instant) -> Vec<Job> {
-        self.appeared = false;
-        self.let_go(&answers.gone);
-        // Nothing is posted that may be gone already.
-        if !self.links.is_outdated() {
-            for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::Live) {
-                guard("delivery to a port", (), || deliver(port, &answers.occupants, now));
-            }
+    /// Acts on the answers, and returns what DPDK has to do.
+    fn act(&mut self, scope: Scope, ids: &[PortId], answers: &Answers, now: Instant) -> Vec<Order> {
+        let making = matches!(scope, Scope::Making(_));
+        let mut orders: Vec<Order> = Vec::new();
+        if let Some(gone) = &answers.gone {
+            self.let_go(gone);
+        }
+        orders.extend(self.take_to_detach().into_iter().map(Order::Detach));
+        for id in ids {
+            orders.extend(guard("delivery to a port", None, || self.deliver(*id, answers, now)));
+        }
+        if making {
+            return orders;
         }
         self.ports.values_mut().for_each(|held| held.port.log_arrival());
-        self.settle_lent();
-        let mut jobs = Vec::new();
-        if questions.names {
-            jobs.extend(self.fill_places(&answers.names, now).into_iter().map(Job::Make));
+        if let Some(names) = &answers.names {
+            orders.extend(self.fill_places(names, answers, now).into_iter().map(Order::Make));
         }
-        if all {
+        self.looking = false;
+        if scope == Scope::All {
             for Held { port, .. } in self.ports.values_mut().filter(|held| held.port.phase == Phase::CloseDeferred) {
                 port.phase = Phase::Closing;
-                jobs.push(Job::Close(port.id));
+                orders.push(Order::Close(port.id));
             }
         }
-        jobs
+        orders
     }
 
-    /// What is posted to a port is no other's any more: nobody sat there.
-    fn settle_lent(&mut self) {
-        let posted: Vec<_> = self.ports.values().filter_map(|held| Some((held.port.id, held.port.posted()?))).collect();
-        for (id, function) in posted {
-            for held in self.ports.values_mut().filter(|held| held.port.id != id) {
-                held.port.forget_lent(function);
-            }
+    /// Moves the delivery of a port's VF on, unless something has to be asked first.
+    fn deliver(&mut self, id: PortId, answers: &Answers, now: Instant) -> Option<Order> {
+        let function = self.ports.get(&id)?.port.pending()?.address;
+        if self.to_detach.contains(&function) || self.detaching.contains(&function) {
+            return None;
         }
+        // What is on its way to another port is not this one's, whoever has it at this moment.
+        let has_it = |held: &&Held| held.port.id != id && held.port.claimed() == Some(function);
+        let other = self.ports.values().find(has_it).map(|held| held.port.to_string());
+        let claimed = other.map(|other| Occupant::Busy { by: Some(other) });
+        let Held { port, serial, dirty: false, due, .. } = self.ports.get_mut(&id)? else { return None };
+        let vf = port.pending().filter(|_| *due && matches!(port.phase, Phase::Live | Phase::Making))?;
+        let situation = Situation {
+            occupant: claimed.as_ref().or_else(|| answers.occupants.get(&function))?,
+            has_verbs: answers.verbs.get(&vf.address).copied().unwrap_or_default(),
+            holds_other: port
+                .held_before()
+                .is_some_and(|held| matches!(answers.occupants.get(&held), Some(Occupant::Busy { .. }))),
+            is_sure: self.links.is_sure(vf.index),
+        };
+        *due = false;
+        Some(match port.deliver(&situation, now)? {
+            port::Order::Attach(function, mac) => Order::Attach(*serial, function, mac),
+            port::Order::HandOver(function) => {
+                let others = self.ports.values_mut().filter(|held| held.port.id != id);
+                others.for_each(|held| held.port.posted_elsewhere(function));
+                Order::HandOver(id, function)
+            }
+            port::Order::TakeBack(function) => Order::TakeBack(function),
+            port::Order::Detach(function) => {
+                self.detaching.push(function);
+                Order::Detach(function)
+            }
+        })
+    }
+
+    /// Takes the outcome of [`Order::Attach`].
+    pub(super) fn attached(&mut self, serial: Serial, function: PciAddr, outcome: Result<(), Errno>, now: Instant) {
+        let held = self.ports.values_mut().find(|held| held.serial == serial);
+        let is_ours = outcome.is_ok();
+        match held.and_then(|held| held.port.attached(function, outcome, now).map(|()| held)) {
+            Some(held) => held.due = true,
+            // Its link went meanwhile, or the port.
+            None if is_ours => {
+                self.to_detach.push(function);
+            }
+            None => {}
+        }
+    }
+
+    /// Lists the PCI functions that we have attached and failsafe has not taken.
+    pub(super) fn offered(&self) -> Vec<(Serial, PciAddr)> {
+        self.ports.values().filter_map(|held| Some((held.serial, held.port.offered()?))).collect()
+    }
+
+    /// Notes that the device of a function that is [offered](Self::offered) went away.
+    pub(super) fn device_removed(&mut self, serial: Serial, now: Instant) {
+        let held = self.ports.values_mut().find(|held| held.serial == serial);
+        self.to_detach.extend(held.and_then(|held| held.port.device_removed(now)));
     }
 
     /// Lists the ports that should have their failsafe port.
@@ -442,7 +643,7 @@ impl State {
     }
 
     /// Lets go of ports whose failsafe port is gone: the application has closed it.
-    pub(super) fn let_go(&mut self, gone: &BTreeSet<Serial>) {
+    pub(super) fn let_go(&mut self, gone: &[Serial]) {
         // Unless it is gone because we were closing it.
         let is_gone = |held: &&Held| held.port.phase == Phase::Live && gone.contains(&held.serial);
         let ids: Vec<PortId> = self.ports.values().filter(is_gone).map(|held| held.port.id).collect();
@@ -461,30 +662,22 @@ impl State {
     }
 
     /// Begins ports on links that are wanted and have come.
-    fn fill_places(&mut self, names: &[CString], now: Instant) -> Vec<PortId> {
-        let mut open = Vec::new();
-        for (name, instance) in &self.instances {
-            for (position, wanted) in instance.wanted.iter().enumerate() {
-                if matches!(wanted.place, Place::Open { not_before } if not_before.is_none_or(|then| now >= then)) {
-                    open.push((name.clone(), position, wanted.selector, instance.named, instance.force));
-                }
-            }
-        }
+    fn fill_places(&mut self, names: &[CString], answers: &Answers, now: Instant) -> Vec<PortId> {
         let mut begun = Vec::new();
-        for (name, position, selector, named, force) in open {
-            self.links.resolve(|links| pairing::unclear_for_choice(links, &selector));
-            let index = match pairing::choose(self.links.table(), &selector, force) {
-                Ok(index) if !self.serves(index) => index,
-                Ok(_) => continue,
-                Err(miss) => {
-                    debug!("{}: {selector}: {miss}", name.to_string_lossy());
-                    continue;
+        for OpenPlace { instance, position, selector, named, force } in self.open_places(now) {
+            let found = pairing::choose(self.links.table(), &selector, force);
+            let found = found.inspect_err(|miss| debug!("{}: {selector}: {miss}", instance.to_string_lossy()));
+            let Some(index) = found.ok().filter(|&index| !self.serves(index)) else {
+                // That it comes, or is free, is an event.
+                if let Some(wanted) = self.wanted(&instance, position) {
+                    wanted.place = Place::Open { not_before: None };
                 }
+                continue;
             };
-            if named || matches!(host::configuration(index), Ok(None)) {
-                begun.extend(self.fill_place(&name, position, index, names, now));
-            } else if let Some(wanted) = self.wanted(&name, position) {
-                info!("{}: {selector} is in use or may be, looking again later", name.to_string_lossy());
+            if named || answers.configured.get(&index) == Some(&false) {
+                begun.extend(self.fill_place(&instance, position, index, names, now));
+            } else if let Some(wanted) = self.wanted(&instance, position) {
+                info!("{}: {selector} is in use or may be, looking again later", instance.to_string_lossy());
                 wanted.put_off(now);
             }
         }
@@ -499,34 +692,21 @@ impl State {
             fallback: port.fallback_name(),
             devargs: port.devargs(),
             shell: self.shells.contains(&id),
-            function: port.undelivered().map(|vf| vf.address),
             fallback_advice: port.fallback_advice(),
             label: port.to_string(),
         })
     }
 
-    /// Puts the VF's address into the mailbox of a port that is about to be made: failsafe looks there once while it
-    /// is created, and attaches at once what it finds.
-    pub(super) fn deliver_first(&mut self, id: PortId, function: PciAddr, occupant: Occupant) {
-        if self.links.is_outdated() {
-            return;
-        }
-        if let Some(Held { port, .. }) = self.ports.get_mut(&id) {
-            deliver(port, &BTreeMap::from([(function, occupant)]), Instant::now());
-        }
-    }
-
     /// Notes that a port was made, or why not. Returns whether it has to be closed again, as its instance was removed
     /// meanwhile.
-    pub(super) fn made(&mut self, id: PortId, outcome: Result<Option<SafeBursts>, Errno>, now: Instant) -> bool {
+    pub(super) fn made(&mut self, id: PortId, outcome: Result<(), Errno>, now: Instant) -> bool {
         let Some(held) = self.ports.get_mut(&id) else { return false };
         let wanted = self.instances.get_mut(&held.instance).map(|instance| &mut instance.wanted);
         let orphan = wanted.is_none();
         let wanted = wanted.into_iter().flatten().find(|wanted| wanted.place == Place::Served(id));
         match outcome {
-            Ok(bursts) => {
-                self.shells.remove(&id);
-                self.bursts = self.bursts.or(bursts);
+            Ok(()) => {
+                self.shells.retain(|&shell| shell != id);
                 if let Some(wanted) = wanted {
                     wanted.failures = 0;
                 }
@@ -536,28 +716,25 @@ impl State {
             Err(error) => {
                 // Said once: the next tries fail for the same reason or succeed.
                 if wanted.as_ref().is_none_or(|wanted| wanted.failures == 0) {
-                    error!("{}: DPDK refuses to make it: {error}; trying again, after 60 s at most", held.port);
+                    let why = match error {
+                        Errno(libc::ENOSPC) => all_taken(),
+                        error => format!("DPDK refuses to make it: {error}"),
+                    };
+                    error!("{}: {why}; trying again, after 60 s at most", held.port);
                 }
                 if let Some(wanted) = wanted {
                     wanted.put_off(now);
                 }
                 // What is left of the try is on the bus, and so is the shell of an earlier port that was in its way.
-                self.ports.remove(&id);
-                self.shells.insert(id);
+                self.closed(id);
                 false
             }
         }
     }
 
-    /// Lists the PCI functions that failsafe ports may hold, with the port.
-    pub(super) fn lent(&self) -> Vec<(PciAddr, PortId)> {
-        let ports = self.ports.values().map(|held| &held.port);
-        ports.flat_map(|port| port.lent().map(|function| (function, port.id))).collect()
-    }
-
-    /// Failsafe's burst functions that mind a VF that went.
-    pub(super) fn safe_bursts(&self) -> Option<SafeBursts> {
-        self.bursts
+    /// Tells whether there is an instance of this name.
+    pub(super) fn has_instance(&self, name: &CStr) -> bool {
+        self.instances.contains_key(name)
     }
 
     /// Forgets an instance and returns which of its ports have to be closed. One that is being made right now is closed
@@ -577,13 +754,27 @@ impl State {
     /// Forgets an instance whose ports were begun and none of them made.
     pub(super) fn abandon(&mut self, name: &CStr) {
         self.instances.remove(name);
-        self.ports.retain(|_, held| held.instance.as_c_str() != name);
+        let begun = self.ports.iter().filter(|(_, held)| held.instance.as_c_str() == name).map(|(&id, _)| id);
+        for id in begun.collect::<Vec<_>>() {
+            self.ports.remove(&id);
+        }
     }
 
-    /// Tells whether somebody is making or closing a port of an instance.
-    pub(super) fn is_under_way(&self, instance: &CStr) -> bool {
-        let under_way = |port: &Port| matches!(port.phase, Phase::Making | Phase::Closing);
-        self.ports.values().any(|held| held.instance.as_c_str() == instance && under_way(&held.port))
+    /// Lists once the PCI functions that we attached and no failsafe port gets. None is posted until it is told to be
+    /// [`State::detached`].
+    pub(super) fn take_to_detach(&mut self) -> Vec<PciAddr> {
+        self.detaching.extend(&self.to_detach);
+        std::mem::take(&mut self.to_detach)
+    }
+
+    /// Notes that a function was detached, or cannot be.
+    pub(super) fn detached(&mut self, function: PciAddr) {
+        self.detaching.retain(|&detached| detached != function);
+    }
+
+    /// Lists once the ports that are gone: another port may have their names from now on.
+    pub(super) fn take_closed(&mut self) -> Vec<PortId> {
+        std::mem::take(&mut self.closed)
     }
 
     /// Notes that a port could not be closed for now.
@@ -595,40 +786,43 @@ impl State {
 
     /// Notes that the failsafe port of a port is gone, and lets go of its mailbox.
     pub(super) fn closed(&mut self, id: PortId) {
-        if self.ports.remove(&id).is_some() {
-            self.shells.insert(id);
+        if let Some(mut held) = self.ports.remove(&id) {
+            self.shells.retain(|&shell| shell != id);
+            self.shells.push(id);
+            self.closed.push(id);
+            self.to_detach.extend(held.port.forget_vf());
+            // Its link may be wanted elsewhere.
+            self.appeared = true;
         }
-        self.quiet_until = None;
-    }
-
-    /// Has DPDK left alone about PCI functions until the next port is closed, or for a while: a failsafe port is being
-    /// closed on another thread, which takes the VF off the bus.
-    pub(super) fn keep_quiet(&mut self, now: Instant) {
-        self.quiet_until = Some(now + QUIET);
-    }
-
-    /// Tells whether DPDK is to be left alone about PCI functions.
-    pub(super) fn is_quiet(&self, now: Instant) -> bool {
-        self.quiet_until.is_some_and(|until| now < until)
     }
 }
 
-/// Moves the delivery of a port's VF on, unless it hangs on a question that was not asked.
-fn deliver(port: &mut Port, occupants: &BTreeMap<PciAddr, Occupant>, now: Instant) {
-    let Some(vf) = port.undelivered().copied() else {
-        return port.deliver(Occupant::Nobody, false, now);
-    };
-    if let Some(&occupant) = occupants.get(&vf.address) {
-        let has_verbs = vf.needs_verbs && Sysfs::default().has_verbs(vf.address);
-        port.deliver(occupant, has_verbs, now);
-    }
+/// What to do when DPDK has no room for another port (`ENOSPC`).
+pub(super) fn all_taken() -> String {
+    format!(
+        "all {} ports that this DPDK has room for (RTE_MAX_ETHPORTS) are taken; close those that are not needed, such as \
+         those whose interface is gone",
+        ethdev::MAX
+    )
+}
+
+/// A link that is wanted and may get a port.
+struct OpenPlace {
+    instance: CString,
+    position: usize,
+    selector: Selector,
+    named: bool,
+    force: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Drained;
-    use crate::link::{IfName, MacAddr, Parent};
+    use crate::address::IfName;
+    use crate::link::{KernelDriver, Parent};
+    use std::time::Duration;
+
+    const NAME: &CStr = c"net_vdev_netvsc0";
 
     const MAC: MacAddr = MacAddr([0, 0x15, 0x5d, 0, 0, 1]);
     const SECOND: Duration = Duration::from_secs(1);
@@ -656,61 +850,172 @@ mod tests {
         Args { selectors: vec![Selector::Name(eth1)], ..Args::default() }
     }
 
+    /// The kernel lists these links.
+    fn list(state: &mut State, links: Vec<Link>, consistent: bool) {
+        state.take_dump(Dump { links, consistent });
+    }
+
+    fn pair() -> Vec<Link> {
+        vec![link(2, "eth1", Parent::NetVsc), link(3, "vf0", Parent::Pci(function()))]
+    }
+
+    /// An instance that takes eth1; its port is begun.
+    fn admit(state: &mut State) -> PortId {
+        let args = arguments();
+        let Selected { chosen, misses } = state.select(&args, &Answers::default()).unwrap();
+        assert!(misses.is_empty(), "{misses:?}");
+        let ids = state.admit(NAME, &args, &chosen, &[], &[], Instant::now());
+        assert_eq!(ids.len(), 1);
+        ids[0]
+    }
+
     /// A state with the NetVSC link eth1, its VF, and an instance that takes it; the port is begun.
     fn begun() -> (State, PortId) {
         let mut state = State::new();
-        state.links.assume(vec![link(2, "eth1", Parent::NetVsc), link(3, "vf0", Parent::Pci(function()))]);
-        let args = arguments();
-        let (chosen, misses) = state.select(&args);
-        assert!(misses.is_empty(), "{misses:?}");
-        let ids = state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]);
-        assert_eq!(ids.len(), 1);
-        (state, ids[0])
+        list(&mut state, pair(), true);
+        let id = admit(&mut state);
+        (state, id)
     }
 
     /// As [`begun`], with the port made.
     fn serving() -> (State, PortId) {
         let (mut state, id) = begun();
-        assert!(!state.made(id, Ok(None), Instant::now()));
+        assert!(!state.made(id, Ok(()), Instant::now()));
         (state, id)
     }
 
-    /// A rescan in which nobody sits on any PCI function and these ports are gone.
-    fn rescan(state: &mut State, gone: &BTreeSet<Serial>, now: Instant) -> (Questions, Vec<Job>) {
-        let questions = state.look(true, now);
-        let occupants = questions.functions.iter().map(|&function| (function, Occupant::Nobody)).collect();
-        let answers = Answers { gone: gone.clone(), occupants, names: Vec::new() };
-        let jobs = state.act(&questions, &answers, true, now);
-        (questions, jobs)
+    /// A rescan of everything in which `occupant` sits on each PCI function, and these ports are gone.
+    fn rescan(state: &mut State, occupant: &Occupant, gone: &[Serial], now: Instant) -> Vec<Order> {
+        let mut answers = Answers::default();
+        state.attend(Scope::All);
+        loop {
+            match state.step(Scope::All, &answers, false, now) {
+                Step::Do(orders) => return orders,
+                Step::Ask(questions) => answers.extend(Answers {
+                    occupants: questions.occupants.map(|_, ()| Some(occupant.clone())),
+                    gone: (!questions.alive.is_empty()).then(|| gone.to_vec()),
+                    names: questions.names.then(Vec::new),
+                    ..Answers::default()
+                }),
+            }
+        }
     }
 
-    fn posted(state: &State, id: PortId) -> Option<PciAddr> {
-        state.ports.get(&id).and_then(|held| held.port.posted())
+    fn nobody_gone(state: &mut State, occupant: &Occupant, now: Instant) -> Vec<Order> {
+        rescan(state, occupant, &[], now)
+    }
+
+    const FREE: Occupant = Occupant::Unowned { mac: Some(MAC) };
+
+    #[test]
+    fn a_vf_that_is_there_is_attached_posted_and_rests_once_it_is_taken() {
+        let (mut state, id) = serving();
+        let now = Instant::now();
+        let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
+        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        state.attached(serial, function, Ok(()), now);
+        let ours = Occupant::Ours { mac: Some(MAC) };
+        assert_eq!(nobody_gone(&mut state, &ours, now), [Order::HandOver(id, function)]);
+        assert!(!state.is_at_rest(now), "failsafe has yet to read");
     }
 
     #[test]
-    fn a_vf_that_is_there_is_posted_and_its_port_rests_once_it_is_taken() {
+    fn what_was_attached_for_a_port_that_is_gone_meanwhile_is_detached() {
         let (mut state, id) = serving();
-        rescan(&mut state, &BTreeSet::new(), Instant::now());
-        assert_eq!(posted(&state, id), Some(function()));
+        let now = Instant::now();
+        let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
+        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        state.withdraw(NAME);
+        state.closed(id);
+        state.attached(serial, function, Ok(()), now);
+        assert!(!state.is_idle(), "it is still to be detached");
+        assert_eq!(nobody_gone(&mut state, &Occupant::Nobody, now), [Order::Detach(function)]);
+        assert!(!state.is_idle(), "it is being detached");
+        state.detached(function);
+        assert!(state.is_idle());
+    }
+
+    #[test]
+    fn what_is_being_detached_is_posted_to_nobody() {
+        let (mut state, id) = serving();
+        let now = Instant::now();
+        let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
+        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        state.attached(serial, function, Ok(()), now);
+        state.withdraw(NAME);
+        state.closed(id);
+        // The link is taken anew before its VF, attached for the port before, is taken away.
+        assert_eq!(admit(&mut state), id);
+        assert!(!state.made(id, Ok(()), now));
+        let ours = Occupant::Ours { mac: Some(MAC) };
+        assert_eq!(nobody_gone(&mut state, &ours, now), [Order::Detach(function)]);
+        assert_eq!(nobody_gone(&mut state, &ours, now), []);
+        state.detached(function);
+        let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
+        let [Order::Attach(next, ..)] = orders[..] else { panic!("{orders:?}") };
+        assert_ne!(next, serial);
+    }
+
+    #[test]
+    fn a_link_that_is_gone_when_its_port_is_to_be_tried_again_is_waited_for() {
+        let (mut state, id) = begun();
+        let now = Instant::now();
+        state.made(id, Err(Errno(libc::EIO)), now);
+        list(&mut state, vec![link(2, "eth9", Parent::NetVsc)], true);
+        assert_eq!(nobody_gone(&mut state, &FREE, now + 2 * SECOND), []);
+        assert!(state.is_at_rest(now + 2 * SECOND));
+        list(&mut state, vec![link(2, "eth1", Parent::NetVsc)], true);
+        assert_eq!(nobody_gone(&mut state, &FREE, now + 2 * SECOND), [Order::Make(id)]);
+    }
+
+    #[test]
+    fn a_second_link_with_the_mac_takes_the_place_of_one_that_goes() {
+        let mut state = State::new();
+        list(&mut state, vec![link(2, "eth1", Parent::NetVsc), link(4, "eth2", Parent::NetVsc)], true);
+        let args = Args { selectors: vec![Selector::Mac(MAC)], ..Args::default() };
+        let Selected { chosen, .. } = state.select(&args, &Answers::default()).unwrap();
+        let now = Instant::now();
+        let ids = state.admit(NAME, &args, &chosen, &[], &[], now);
+        state.made(ids[0], Ok(()), now);
+        nobody_gone(&mut state, &FREE, now);
+        state.apply(LinkEvent::Gone(IfIndex::new(2).unwrap()));
+        assert!(matches!(nobody_gone(&mut state, &FREE, now)[..], [Order::Make(_)]));
+    }
+
+    #[test]
+    fn one_vf_is_posted_to_one_port() {
+        let mut state = State::new();
+        let twin = [link(2, "eth1", Parent::NetVsc), link(4, "eth2", Parent::NetVsc)];
+        list(&mut state, twin.into_iter().chain([link(3, "vf0", Parent::Pci(function()))]).collect(), true);
+        let now = Instant::now();
+        let args = Args { selectors: vec![Selector::Mac(MAC)], ..Args::default() };
+        for (name, index) in [(c"one", 2), (c"two", 4)] {
+            let chosen =
+                Chosen::new(Selector::Mac(MAC), state.links.table().get(IfIndex::new(index).unwrap()).unwrap());
+            let ids = state.admit(name, &args, &[chosen], &[], &[], now);
+            assert!(!state.made(ids[0], Ok(()), now));
+        }
+        let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
+        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        state.attached(serial, function, Ok(()), now);
+        let ours = Occupant::Ours { mac: Some(MAC) };
+        let orders = nobody_gone(&mut state, &ours, now);
+        let [Order::HandOver(..)] = orders[..] else { panic!("{orders:?}") };
     }
 
     #[test]
     fn an_answer_about_a_port_is_none_about_the_next_one_with_its_id() {
         let (mut state, id) = serving();
         let now = Instant::now();
-        let old = state.look(true, now).alive;
-        assert_eq!(old.len(), 1);
+        let gone: Vec<Serial> = state.live().into_iter().map(|(serial, _)| serial).collect();
+        assert_eq!(gone.len(), 1);
         // Between question and answer the application closes the port, and attaches anew.
-        let gone: BTreeSet<Serial> = old.iter().map(|&(serial, _)| serial).collect();
         state.let_go(&gone);
         assert_eq!(state.live(), []);
-        state.withdraw(c"net_vdev_netvsc0");
-        let args = arguments();
-        let (chosen, _) = state.select(&args);
-        assert_eq!(state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]), [id], "the id is free again");
-        assert!(!state.made(id, Ok(None), now));
-        rescan(&mut state, &gone, now);
+        state.withdraw(NAME);
+        assert_eq!(admit(&mut state), id, "the id is free again");
+        assert!(!state.made(id, Ok(()), now));
+        rescan(&mut state, &FREE, &gone, now);
         assert_eq!(state.live().len(), 1, "the new port is not meant");
     }
 
@@ -718,21 +1023,18 @@ mod tests {
     fn the_shell_of_an_earlier_port_is_minded_until_a_port_is_made_over_it() {
         let (mut state, id) = serving();
         let mut now = Instant::now();
-        state.withdraw(c"net_vdev_netvsc0");
+        state.withdraw(NAME);
         state.closed(id);
-        let args = arguments();
-        let (chosen, _) = state.select(&args);
-        assert_eq!(state.admit(c"net_vdev_netvsc0", &args, &chosen, &[], &[]), [id]);
+        assert_eq!(admit(&mut state), id);
         for _ in 0..3 {
             assert!(state.recipe(id).unwrap().shell);
             // The shell could not be removed, and DPDK made nothing.
             assert!(!state.made(id, Err(Errno(libc::ENODEV)), now));
             assert!(!state.is_at_rest(now), "it is tried again");
             now += 61 * SECOND;
-            let (_, jobs) = rescan(&mut state, &BTreeSet::new(), now);
-            assert_eq!(jobs, [Job::Make(id)]);
+            assert_eq!(nobody_gone(&mut state, &FREE, now), [Order::Make(id)]);
         }
-        assert!(!state.made(id, Ok(None), now));
+        assert!(!state.made(id, Ok(()), now));
         assert!(!state.recipe(id).unwrap().shell);
     }
 
@@ -742,37 +1044,86 @@ mod tests {
         let now = Instant::now();
         assert!(!state.recipe(id).unwrap().shell);
         state.made(id, Err(Errno(libc::ENODEV)), now);
-        rescan(&mut state, &BTreeSet::new(), now + 2 * SECOND);
+        nobody_gone(&mut state, &FREE, now + 2 * SECOND);
         assert!(state.recipe(id).unwrap().shell);
     }
 
     #[test]
-    fn nothing_is_posted_nor_left_to_read_on_a_table_that_is_known_to_be_old() {
-        let (mut state, id) = serving();
+    fn a_port_that_is_to_be_tried_again_much_later_is_no_unrest() {
+        let (mut state, mut id) = begun();
         let mut now = Instant::now();
-        state.links.drained(Ok(Drained::Overrun));
-        rescan(&mut state, &BTreeSet::new(), now);
-        assert_eq!(posted(&state, id), None, "the VF may be gone");
+        for _ in 0..4 {
+            assert!(!state.made(id, Err(Errno(libc::EIO)), now));
+            now += 60 * SECOND;
+            let [Order::Make(next)] = nobody_gone(&mut state, &FREE, now)[..] else { panic!() };
+            id = next;
+        }
+        state.made(id, Err(Errno(libc::EIO)), now);
+        assert!(state.is_at_rest(now), "each tick looks");
+        now += 12 * SECOND;
+        assert!(!state.is_at_rest(now));
+        assert_eq!(nobody_gone(&mut state, &FREE, now), [], "not yet");
+        nobody_gone(&mut state, &FREE, now + 4 * SECOND);
+        assert!(state.recipe(id).is_some(), "in time");
+    }
+
+    #[test]
+    fn nothing_is_posted_nor_left_to_read_while_events_are_lost() {
+        let (mut state, id) = serving();
+        let now = Instant::now();
+        state.lose_events();
+        assert_eq!(nobody_gone(&mut state, &FREE, now), [], "the VF may be gone");
         assert!(!state.is_at_rest(now), "the links are asked for again");
+        assert!(state.needs_dump(true));
 
-        state.links.assume(vec![link(2, "eth1", Parent::NetVsc), link(3, "vf0", Parent::Pci(function()))]);
-        rescan(&mut state, &BTreeSet::new(), now);
-        assert_eq!(posted(&state, id), Some(function()));
+        list(&mut state, pair(), true);
+        assert_eq!(nobody_gone(&mut state, &FREE, now), [Order::HandOver(id, function())]);
 
-        state.links.drained(Ok(Drained::Overrun));
-        rescan(&mut state, &BTreeSet::new(), now);
-        assert_eq!(posted(&state, id), None, "taken back, as failsafe has not read it");
-        // Not after the time, either, after which an address is posted again that failsafe has taken.
-        now += 10 * SECOND;
-        rescan(&mut state, &BTreeSet::new(), now);
-        assert_eq!(posted(&state, id), None);
+        state.lose_events();
+        nobody_gone(&mut state, &FREE, now);
+        assert_eq!(mailbox(&state, id), "", "taken back, as failsafe has not read it");
+
+        // A list that changed while it was read is true of what is in it, and not of what is not.
+        list(&mut state, vec![link(2, "eth1", Parent::NetVsc)], false);
+        assert_eq!(nobody_gone(&mut state, &FREE, now), []);
+        list(&mut state, pair(), false);
+        assert_eq!(nobody_gone(&mut state, &FREE, now), [Order::HandOver(id, function())]);
+        assert!(!state.needs_dump(true) && state.needs_dump(false), "it is asked for anew, in time");
+    }
+
+    /// Reads a port's mailbox as failsafe does.
+    fn mailbox(state: &State, id: PortId) -> String {
+        state.ports.get(&id).map(|held| held.port.read_mailbox()).unwrap_or_default()
     }
 
     #[test]
     fn an_instance_that_is_abandoned_leaves_nothing() {
         let (mut state, _) = begun();
-        assert!(state.is_under_way(c"net_vdev_netvsc0"));
-        state.abandon(c"net_vdev_netvsc0");
-        assert!(state.is_idle() && !state.is_under_way(c"net_vdev_netvsc0"));
+        assert!(!state.is_idle());
+        state.abandon(NAME);
+        assert!(state.is_idle());
+    }
+
+    #[test]
+    fn a_link_of_which_sysfs_does_not_tell_is_asked_about_again_and_not_for_ever() {
+        let (mut state, _) = serving();
+        let mut now = Instant::now();
+        list(&mut state, vec![link(2, "eth1", Parent::NetVsc), link(4, "vf1", Parent::Unknown)], true);
+        let mut asks = 0;
+        for _ in 0..30 {
+            state.attend(Scope::All);
+            if let Step::Ask(questions) = state.step(Scope::All, &Answers::default(), false, now) {
+                let parents = questions.parents.map(|_, _| Some(Parent::Unknown));
+                asks += parents.iter().count();
+                let answers = Answers { parents, gone: Some(Vec::new()), ..Answers::default() };
+                state.step(Scope::All, &answers, false, now);
+            }
+            now += SECOND;
+        }
+        assert_eq!(asks, 10);
+        assert!(state.is_at_rest(now), "until its next event");
+        state.apply(LinkEvent::Changed(Link { up: false, ..link(4, "vf1", Parent::Unknown) }));
+        let Step::Ask(questions) = state.step(Scope::Events, &Answers::default(), false, now) else { panic!() };
+        assert!(questions.parents.contains_key(&IfIndex::new(4).unwrap()));
     }
 }

@@ -1,40 +1,47 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! What has DPDK call us: the source of link events, the event of ports that go, the tick.
+//! What has DPDK call us: the source of link events, the events of ports, the tick.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::{TICK, link_event, port_goes, tick, vf_removed};
-use crate::eal::ethdev::{self, Event, PortNumber};
+use super::alarms::{KICK, TICK, kick, tick};
+use super::rescan::link_event;
+use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
+use crate::eal::ethdev::{self, Callback, Event, PortNumber};
 use crate::eal::interrupt::Source;
-use crate::eal::{Errno, alarm};
+use crate::eal::{Errno, alarm, pci};
 
 /// What we hear of ports.
-const PORT_EVENTS: [(Event, fn(PortNumber)); 2] = [(Event::Removal, vf_removed), (Event::Destroy, port_goes)];
+const PORT_EVENTS: [(Event, Callback); 3] =
+    [(Event::New, pci::port_appeared), (Event::Removal, device_removed), (Event::Destroy, port_goes)];
 
-/// What has DPDK call us. It is taken out of the state while it is changed, as that calls DPDK.
+/// How long a probe waits for another thread that changes what has DPDK call us.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What has DPDK call us. It is taken out of its place while it is changed, as that calls DPDK.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The events' socket among the sources of the interrupt thread, and its generation ([`State::generation`]).
-    ///
-    /// [`State::generation`]: super::state::State::generation
+    /// The events' socket among the sources of the interrupt thread, and its generation (`Ear`).
     source: Option<(Source, u64)>,
     /// Whether we hear of ports, for each of [`PORT_EVENTS`].
-    ports: [bool; 2],
+    ports: [bool; PORT_EVENTS.len()],
     /// Whether the tick's alarm is set.
     ticking: bool,
 }
 
 impl Watch {
     pub(super) const fn new() -> Self {
-        Self { source: None, ports: [false; 2], ticking: false }
+        Self { source: None, ports: [false; PORT_EVENTS.len()], ticking: false }
     }
 
     /// Tells whether everything calls us; `generation` is that of the socket to watch.
     pub(super) fn is_on(&self, generation: u64) -> bool {
-        self.watches(generation) && self.ports == [true; 2] && self.ticking
+        self.watches(generation) && self.ports == [true; PORT_EVENTS.len()] && self.ticking
     }
 
     fn watches(&self, generation: u64) -> bool {
@@ -43,7 +50,7 @@ impl Watch {
 
     /// Tells whether nothing calls us any more, but for a tick that will end itself.
     pub(super) fn is_off(&self) -> bool {
-        self.source.is_none() && self.ports == [false; 2]
+        self.source.is_none() && self.ports == [false; PORT_EVENTS.len()]
     }
 
     /// Notes that the tick is not set again.
@@ -107,4 +114,112 @@ impl Watch {
         let ended = |(source, generation): (Source, u64)| source.unregister().err().map(|source| (source, generation));
         self.source = self.source.take().and_then(ended);
     }
+}
+
+/// The device of a port was taken away.
+fn device_removed(port: PortNumber) {
+    MANAGER.mends.device_removed(port);
+    let offered = lock().offered();
+    if let Some((serial, _)) = offered.into_iter().find(|&(_, function)| ethdev::sits_on(port, function)) {
+        lock().device_removed(serial, Instant::now());
+        kick(KICK);
+    }
+}
+
+/// A port of anybody's is about to go: perhaps a failsafe port of ours, or a VF's.
+fn port_goes(port: PortNumber) {
+    MANAGER.mends.port_goes(port, Instant::now());
+    kick(KICK);
+}
+
+/// What has DPDK call us, taken out of its place while it is changed. It goes back there on every way.
+struct Taken(Option<Watch>);
+
+impl Taken {
+    /// Takes it, `None` while somebody else changes it.
+    fn take() -> Option<Self> {
+        let watch = MANAGER.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        watch.map(|watch| Self(Some(watch)))
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        self.0.as_mut().map(change)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *MANAGER.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
+    }
+}
+
+/// Notes that the tick is not set again; `false` when that cannot be noted right now.
+pub(super) fn tick_ended() -> bool {
+    Taken::take().is_some_and(|mut watch| watch.change(Watch::tick_ended).is_some())
+}
+
+/// Has DPDK tell us of ports, before there is one that could lose its VF.
+///
+/// # Errors
+/// `ENOMEM`, or `EAGAIN` when another thread does not get done with what has DPDK call us.
+pub(super) fn hear_of_ports() -> Result<(), Errno> {
+    let patience = Instant::now() + CHANGE_PATIENCE;
+    loop {
+        if let Some(mut taken) = Taken::take() {
+            return taken.change(Watch::hear_of_ports).unwrap_or(Ok(()));
+        }
+        if Instant::now() >= patience {
+            return Err(Errno(libc::EAGAIN));
+        }
+        thread::sleep(KICK);
+    }
+}
+
+/// Makes up, on the interrupt thread, for what [`watch()`] could not do elsewhere.
+pub(super) fn watch_on() {
+    let settled = || {
+        let generation = try_lock_ear()?.generation();
+        let idle = try_lock()?.is_idle();
+        let taken = Taken::take()?;
+        taken.0.as_ref().map(|watch| if idle { watch.is_off() } else { watch.is_on(generation) })
+    };
+    match settled() {
+        Some(true) => {}
+        Some(false) => watch(),
+        None => kick(KICK),
+    }
+}
+
+/// Has DPDK call us as long as there is something to watch, and no longer.
+pub(super) fn watch() {
+    loop {
+        let Some((idle, events, generation)) = what_to_watch() else { return kick(KICK) };
+        // Somebody else is at it, and looks again when he is through.
+        let Some(mut taken) = Taken::take() else { return };
+        let settled = taken.change(|watch| if idle { watch.stop() } else { watch.start(events, generation) });
+        drop(taken);
+        // Another socket may have come while the first was being watched, though there was something to watch all along.
+        let Some((now_idle, _, now)) = what_to_watch() else { return kick(KICK) };
+        if (now_idle, now) == (idle, generation) {
+            if settled == Some(false) {
+                kick(KICK);
+            }
+            return;
+        }
+    }
+}
+
+/// Tells whether there is nothing to watch, and ends listening then; else which socket to watch. `None` on the interrupt
+/// thread when another has the ear.
+fn what_to_watch() -> Option<(bool, Option<io::Result<OwnedFd>>, u64)> {
+    let mut ear = if alarm::on_interrupt_thread() { try_lock_ear()? } else { lock_ear() };
+    let mut state = lock();
+    let idle = state.is_idle();
+    if idle {
+        ear.close();
+        state.forget_links();
+    }
+    drop(state);
+    let (events, generation) = ear.to_watch();
+    Some((idle, events, generation))
 }

@@ -19,11 +19,20 @@
  *   stats <port>                   what was forwarded      ok rx=<n> tx=<n>
  *   mac <port>                                             ok <address>
  *   link <port>                                            ok up|down <Mbit/s>
+ *   own <port>, disown <port>      as an application named "app"
+ *   free                           ports found free since  ok <port>:<longest, µs> …
+ *                                  the last such command:
+ *                                  looks from the first on
+ *   hold <ms>                      EAL's interrupt thread, from now on
  *   events                         since ready, or since   ok <event>:<port> …
- *                                  the last such command
+ *                                  the last such command;
+ *                                  FOUND, FREE: in NEW it was
+ *                                  found, nobody owned it
  *   second                         the second library's    ok <what it returns>
  *   count                                                  ok fds=<n> ports=<n>
  *   heap                           bytes of malloc in use  ok <n>
+ *   hurry                          let nobody take the CPU from forwarding, as
+ *                                  on a core of its own
  *   time <vdev> [<args>]           attach, and how long    ok <ns>
  *   cleanup                        rte_eal_cleanup with the ports as they are; exit 0
  *   quit, or end of file           exit 0 without cleanup
@@ -33,6 +42,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -41,6 +51,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <rte_alarm.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
@@ -54,6 +65,7 @@
 #ifdef __cplusplus
 #include <atomic>
 using std::atomic_bool;
+using std::atomic_uint;
 using std::atomic_uint_least64_t;
 #else
 #include <stdatomic.h>
@@ -67,7 +79,10 @@ using std::atomic_uint_least64_t;
 #define DESCRIPTORS 256
 #define BURST 32
 #define IDLE_US 50
+#define RETRY_US 1000
 #define EVENTS_MAX 4096
+#define FOUND_MAX 64
+#define FIND_US 500
 #define LINE_MAX_BYTES 4096
 
 static FILE *replies;
@@ -104,7 +119,12 @@ struct forward {
 
 static struct forward forwards[RTE_MAX_ETHPORTS];
 static atomic_bool forward_end;
+/** The port that is in a burst; RTE_MAX_ETHPORTS if none is. */
+static atomic_uint forward_at = RTE_MAX_ETHPORTS;
 static bool forward_runs;
+static bool hurry;
+/** Failsafe over af_packet does not survive that queues are set up twice (fs_rx_queue_release). */
+static atomic_bool has_queues[RTE_MAX_ETHPORTS];
 static pthread_t forward_thread;
 /** Held for a round over the ports, and by who takes one away. */
 static pthread_mutex_t forward_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -148,9 +168,12 @@ forward_loop(void *arg __rte_unused)
 		bool busy = false;
 
 		pthread_mutex_lock(&forward_lock);
-		for (uint16_t port = 0; port < RTE_MAX_ETHPORTS; port++)
+		for (uint16_t port = 0; port < RTE_MAX_ETHPORTS; port++) {
+			forward_at = port;
 			if (forwards[port].on)
 				busy |= forward_burst(port);
+		}
+		forward_at = RTE_MAX_ETHPORTS;
 		pthread_mutex_unlock(&forward_lock);
 		if (!busy)
 			usleep(IDLE_US);
@@ -161,12 +184,15 @@ forward_loop(void *arg __rte_unused)
 static int
 forward_add(uint16_t port)
 {
+	const struct sched_param realtime = { .sched_priority = 1 };
 	int err = 0;
 
 	if (!forward_runs)
 		err = pthread_create(&forward_thread, NULL, forward_loop, NULL);
 	if (err != 0)
 		return -err;
+	if (!forward_runs && hurry)
+		pthread_setschedparam(forward_thread, SCHED_RR, &realtime);
 	forward_runs = true;
 	forwards[port].rx = forwards[port].tx = 0;
 	forwards[port].on = true;
@@ -228,17 +254,46 @@ event_complete(uint16_t port)
 			strcpy(events[i].name, name);
 }
 
+/** Tells if an application that looks for ports that nobody owns finds this one. */
+static bool
+is_found(uint16_t port)
+{
+	uint16_t found;
+
+	RTE_ETH_FOREACH_DEV(found)
+		if (found == port)
+			return true;
+	return false;
+}
+
+/** Tells if nobody owns a port that is NEW. */
+static bool
+is_free(uint16_t port)
+{
+	struct rte_eth_dev_owner owner = { .id = RTE_ETH_DEV_NO_OWNER };
+
+	return rte_eth_dev_owner_get(port, &owner) == 0 && owner.id == RTE_ETH_DEV_NO_OWNER;
+}
+
 static int
 on_event(uint16_t port, enum rte_eth_event_type type, void *arg __rte_unused,
 		void *ret_param __rte_unused)
 {
-	/* Whoever took the port away holds forward_lock, or it was not forwarding. */
-	if (type == RTE_ETH_EVENT_DESTROY)
+	/* The interrupt thread does not hold forward_lock, and the one who does may wait for it. */
+	if (type == RTE_ETH_EVENT_DESTROY) {
 		forwards[port].on = false;
+		while (forward_at == port)
+			usleep(IDLE_US);
+		has_queues[port] = false;
+	}
 
 	pthread_mutex_lock(&event_lock);
 	if (event_count < EVENTS_MAX)
 		events[event_count++] = (struct event){ .what = event_name(type), .port = port };
+	if (type == RTE_ETH_EVENT_NEW && is_found(port) && event_count < EVENTS_MAX)
+		events[event_count++] = (struct event){ .what = "FOUND", .port = port };
+	if (type == RTE_ETH_EVENT_NEW && is_free(port) && event_count < EVENTS_MAX)
+		events[event_count++] = (struct event){ .what = "FREE", .port = port };
 	event_complete(port);
 	pthread_mutex_unlock(&event_lock);
 	return 0;
@@ -293,15 +348,20 @@ attach(const char *name, const char *args)
 	return rte_eal_hotplug_add("vdev", name, args == NULL ? "" : args);
 }
 
-/** Forwards nothing meanwhile: nobody may be inside a burst of a port that is freed. */
+/**
+ * Forwards nothing meanwhile: nobody may be inside a burst of a port that is freed.
+ * Tries again as long as the interrupt thread is hot-plugging.
+ */
 static int
 detach(const char *name)
 {
 	int ret;
 
-	pthread_mutex_lock(&forward_lock);
-	ret = rte_eal_hotplug_remove("vdev", name);
-	pthread_mutex_unlock(&forward_lock);
+	do {
+		pthread_mutex_lock(&forward_lock);
+		ret = rte_eal_hotplug_remove("vdev", name);
+		pthread_mutex_unlock(&forward_lock);
+	} while (ret == -EBUSY && usleep(RETRY_US) == 0);
 	return ret;
 }
 
@@ -415,6 +475,10 @@ start(uint16_t port)
 
 	if (mbuf_pool() == NULL)
 		return -rte_errno;
+	if (has_queues[port]) {
+		ret = rte_eth_dev_start(port);
+		return ret < 0 ? ret : forward_add(port);
+	}
 	if ((ret = rte_eth_dev_info_get(port, &info)) < 0)
 		return ret;
 	conf.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
@@ -424,8 +488,10 @@ start(uint16_t port)
 			(ret = rte_eth_rx_queue_setup(port, 0, rx_descriptors, SOCKET_ID_ANY,
 				NULL, mbuf_pool())) < 0 ||
 			(ret = rte_eth_tx_queue_setup(port, 0, tx_descriptors, SOCKET_ID_ANY,
-				NULL)) < 0 ||
-			(ret = rte_eth_dev_start(port)) < 0)
+				NULL)) < 0)
+		return ret;
+	has_queues[port] = true;
+	if ((ret = rte_eth_dev_start(port)) < 0)
 		return ret;
 	return forward_add(port);
 }
@@ -485,6 +551,109 @@ do_link(uint16_t port)
 		say("ok %s %u\n", link.link_status ? "up" : "down", link.link_speed);
 }
 
+/* Who owns a port. */
+
+static struct rte_eth_dev_owner app_owner = { .id = RTE_ETH_DEV_NO_OWNER, .name = "app" };
+
+static void
+do_own(uint16_t port)
+{
+	int ret = 0;
+
+	if (app_owner.id == RTE_ETH_DEV_NO_OWNER)
+		ret = rte_eth_dev_owner_new(&app_owner.id);
+	reply(ret < 0 ? ret : rte_eth_dev_owner_set(port, &app_owner));
+}
+
+static void
+do_disown(uint16_t port)
+{
+	reply(rte_eth_dev_owner_unset(port, app_owner.id));
+}
+
+struct found {
+	char name[RTE_ETH_NAME_MAX_LEN];
+	uint64_t since; /* In µs; 0 when it was not found last. */
+	uint64_t longest;
+};
+
+static struct found founds[FOUND_MAX];
+static unsigned int found_count;
+static pthread_mutex_t found_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+find_one(const char *name, uint64_t now, bool *seen)
+{
+	unsigned int i;
+
+	for (i = 0; i < found_count && strcmp(founds[i].name, name) != 0; i++)
+		;
+	if (i == FOUND_MAX)
+		return;
+	if (i == found_count) {
+		founds[i].since = founds[i].longest = 0;
+		strcpy(founds[i].name, name);
+		found_count++;
+	}
+	if (founds[i].since == 0)
+		founds[i].since = now;
+	founds[i].longest = RTE_MAX(founds[i].longest, now - founds[i].since);
+	seen[i] = true;
+}
+
+/** Looks for ports that nobody owns, as an application does. */
+static void
+find_all(void)
+{
+	char name[RTE_ETH_NAME_MAX_LEN];
+	bool seen[FOUND_MAX] = { 0 };
+	struct timespec time;
+	uint16_t port;
+	uint64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	now = time.tv_sec * UINT64_C(1000000) + time.tv_nsec / 1000;
+	pthread_mutex_lock(&found_lock);
+	RTE_ETH_FOREACH_DEV(port)
+		if (rte_eth_dev_get_name_by_port(port, name) == 0)
+			find_one(name, now, seen);
+	for (unsigned int i = 0; i < found_count; i++)
+		if (!seen[i])
+			founds[i].since = 0;
+	pthread_mutex_unlock(&found_lock);
+}
+
+static void *
+find_loop(void *arg __rte_unused)
+{
+	for (;;) {
+		find_all();
+		usleep(FIND_US);
+	}
+	return NULL;
+}
+
+static void
+do_free(char *args __rte_unused)
+{
+	static pthread_t thread;
+	static bool runs;
+	int err = runs ? 0 : pthread_create(&thread, NULL, find_loop, NULL);
+
+	if (err != 0) {
+		reply(-err);
+		return;
+	}
+	runs = true;
+	pthread_mutex_lock(&found_lock);
+	say("ok");
+	for (unsigned int i = 0; i < found_count; i++)
+		say(" %s:%" PRIu64, founds[i].name, founds[i].longest);
+	say("\n");
+	found_count = 0;
+	pthread_mutex_unlock(&found_lock);
+}
+
 /* Commands on the process. */
 
 #ifdef SECOND
@@ -520,12 +689,41 @@ do_count(char *args __rte_unused)
 	say("ok fds=%u ports=%u\n", fds - 1, ports);
 }
 
+static atomic_bool holding;
+
+static void
+hold(void *arg)
+{
+	holding = true;
+	usleep((uintptr_t)arg * 1000);
+}
+
+static void
+do_hold(char *args)
+{
+	uintptr_t time = strtoul(args == NULL ? "" : args, NULL, 10);
+	int ret;
+
+	holding = false;
+	ret = rte_eal_alarm_set(1, hold, (void *)time);
+	while (ret == 0 && !holding)
+		usleep(100);
+	reply(ret);
+}
+
 static void
 do_heap(char *args __rte_unused)
 {
 	struct mallinfo2 info = mallinfo2();
 
 	say("ok %zu\n", info.uordblks + info.hblkhd);
+}
+
+static void
+do_hurry(char *args __rte_unused)
+{
+	hurry = true;
+	say("ok\n");
 }
 
 static void
@@ -553,10 +751,15 @@ static const struct {
 	{ .name = "count", .run = do_count },
 	{ .name = "cycle", .run = do_cycle },
 	{ .name = "detach", .run = do_detach },
+	{ .name = "disown", .run_on = do_disown },
 	{ .name = "events", .run = do_events },
+	{ .name = "free", .run = do_free },
 	{ .name = "heap", .run = do_heap },
+	{ .name = "hold", .run = do_hold },
+	{ .name = "hurry", .run = do_hurry },
 	{ .name = "link", .run_on = do_link },
 	{ .name = "mac", .run_on = do_mac },
+	{ .name = "own", .run_on = do_own },
 	{ .name = "ports", .run = do_ports },
 	{ .name = "quit", .run = do_quit },
 #ifdef SECOND

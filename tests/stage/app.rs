@@ -2,7 +2,7 @@
 //! The DPDK application on the stage.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -277,6 +277,16 @@ impl App {
             Log::File(path) => std::fs::read(path).unwrap_or_default(),
             Log::Port(bytes) => bytes.lock().unwrap().clone(),
         };
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it has logged after the first `offset` bytes.
+    pub fn log_from(&self, offset: usize) -> String {
+        let Log::File(path) = &self.log else { return self.log().split_off(offset) };
+        let mut file = File::open(path).unwrap();
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(offset as u64)).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

@@ -15,6 +15,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
 
 mod app;
+mod churn;
 mod guest;
 mod hypervisor;
 mod mailbox;
@@ -23,6 +24,8 @@ mod wire;
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use app::App;
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use churn::Churn;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use guest::{Driver, Guest};
 #[allow(unused_imports, reason = "each test uses a part of it")]
@@ -52,6 +55,8 @@ pub const MAC: &str = "00:15:5d:00:00:01";
 pub const BUILD: &str = "/mnt";
 
 const NET: &str = "/sys/class/net";
+/// Folder of the netdevices without a device.
+const VIRTUAL: &str = "/sys/devices/virtual/net";
 /// Folder of the PCI devices that EAL sees.
 pub const PCI: &str = "/run/pci";
 
@@ -95,7 +100,7 @@ impl Stage {
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
         mount(Some(build().as_str()), BUILD, none, MsFlags::MS_BIND, none).expect("the build folder: run make first");
-        for place in [NET, "/run"] {
+        for place in [NET, VIRTUAL, "/run"] {
             mount(Some("stage"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(place);
         }
         fs::create_dir(PCI).unwrap();
@@ -114,7 +119,9 @@ impl Stage {
     /// Makes a NetVSC netdevice `name`, whose wire ends at `<name>p`.
     pub fn netvsc_appears(&mut self, name: &str, mac: &str) -> u32 {
         let index = self.new_index();
-        write(&format!("{NET}/.vmbus/{name}/class_id"), "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n");
+        let device = format!("{NET}/.vmbus/{name}");
+        write(&format!("{device}/class_id"), "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n");
+        link("../../.bus/vmbus", &format!("{device}/subsystem"));
         show(name, index, Some(&format!("../.vmbus/{name}")));
         veth(name, index, mac);
         index
@@ -156,7 +163,8 @@ impl Stage {
         index
     }
 
-    /// Makes a PCI function as EAL's scan wants it (`drivers/bus/pci/linux/pci.c`), bound to a kernel driver.
+    /// Makes a PCI function as EAL's scan wants it (`drivers/bus/pci/linux/pci.c`), bound to a kernel driver. One that is
+    /// there stays as it is.
     pub fn function_appears(&self, address: &str, driver: &str) {
         let zero = "0x0000000000000000";
         for (file, text) in [
@@ -168,9 +176,22 @@ impl Stage {
             ("numa_node", "-1\n".to_owned()),
             ("resource", format!("{zero} {zero} {zero}\n").repeat(6)),
         ] {
-            write(&format!("{PCI}/{address}/{file}"), &text);
+            let path = format!("{PCI}/{address}/{file}");
+            if !fs::exists(&path).unwrap() {
+                write(&path, &text);
+            }
         }
         link(&format!("../../drivers/{driver}"), &format!("{PCI}/{address}/driver"));
+    }
+
+    /// Has the stand-in PMD do something wrong with a function, as `tests/vf/vf.c` lists it; `text` may say how often.
+    pub fn spoil(&self, address: &str, what: &str, text: &str) {
+        fs::write(format!("{PCI}/{address}/{what}"), text).unwrap();
+    }
+
+    /// Ends what [`Stage::spoil`] began.
+    pub fn mend(&self, address: &str, what: &str) {
+        fs::remove_file(format!("{PCI}/{address}/{what}")).unwrap();
     }
 
     /// Shows a VMBus with a device on it among the buses, which has none of this machine's but the PCI bus then.
@@ -219,6 +240,12 @@ impl Stage {
     /// Makes the ibverbs device of a PCI function, as the kernel does some time after the netdevice.
     pub fn verbs_appear(&self, address: &str) {
         fs::create_dir_all(format!("{PCI}/{address}/infiniband_verbs/uverbs0")).unwrap();
+    }
+
+    /// Takes away one netdevice of a PCI function, which stays.
+    pub fn netdevice_goes(&self, name: &str, address: &str) {
+        self.link_goes(name);
+        fs::remove_dir(format!("{PCI}/{address}/net/{name}")).unwrap();
     }
 
     /// Takes a VF away: its netdevice, then its PCI function.
@@ -290,6 +317,10 @@ pub fn build() -> String {
 
 /// Shows a netdevice in sysfs.
 fn show(name: &str, index: u32, device: Option<&str>) {
+    if device.is_none() {
+        fs::create_dir(format!("{VIRTUAL}/{index}")).unwrap();
+        link(&format!("../../devices/virtual/net/{index}"), &format!("{NET}/{name}"));
+    }
     write(&format!("{NET}/{name}/ifindex"), &format!("{index}\n"));
     if let Some(device) = device {
         link(device, &format!("{NET}/{name}/device"));

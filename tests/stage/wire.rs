@@ -49,7 +49,16 @@ impl Wire {
         Self { end, name: name.to_owned() }
     }
 
+    /// As [`Wire::at`], in namespaces only; `None` when there is no such netdevice.
+    pub fn try_at(name: &str) -> Option<Self> {
+        Some(Self { end: End::Netdevice(Self::try_open(name)?), name: name.to_owned() })
+    }
+
     fn open(name: &str) -> OwnedFd {
+        Self::try_open(name).unwrap_or_else(|| panic!("{name}: {}", io::Error::last_os_error()))
+    }
+
+    fn try_open(name: &str) -> Option<OwnedFd> {
         let protocol = ETHERTYPE.to_be();
         let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // With a protocol it would receive from every netdevice until it is bound to one.
@@ -69,12 +78,11 @@ impl Wire {
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = protocol;
-        address.sll_ifindex = nix::net::if_::if_nametoindex(name).expect(name) as i32;
+        address.sll_ifindex = nix::net::if_::if_nametoindex(name).ok()? as i32;
         let size = size_of::<libc::sockaddr_ll>() as u32;
         // SAFETY: a filled address and its size.
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
-        assert_eq!(bound, 0, "bind to {name}: {}", io::Error::last_os_error());
-        socket
+        (bound == 0).then_some(socket)
     }
 
     /// Sends a frame with this number to `mac`.

@@ -9,10 +9,25 @@
  * queues, this has an AF_PACKET socket. When the netdevice goes away,
  * RTE_ETH_EVENT_INTR_RMV is raised, once, on the EAL interrupt thread.
  *
- * The netdevice is the first one that exists under <PCI devices>/<address>/net/,
+ * The netdevice is the oldest one under <PCI devices>/<address>/net/,
  * where <PCI devices> is what the PCI bus scans: /sys/bus/pci/devices, or the
  * folder that the environment variable SYSFS_PCI_DEVICES names. It must be up:
  * like mlx5, this does not raise it.
+ *
+ * A function whose kernel driver is called mana is driven as net_mana does:
+ * each of its netdevices is a port of its own, or those that mac= names
+ * (doc/guides/nics/mana.rst), and a hot-removal leaves ports that live, as it
+ * looks for one with the name of the device (mana_pci_remove,
+ * rte_eth_dev_pci_generic_remove).
+ *
+ * What is wrong with it for now, files in the function's folder say:
+ *
+ *   refuse          how many probes fail yet: as mlx5 without its ibverbs device
+ *   portless        a probe makes no port and succeeds: mana up to 22.11.0 when
+ *                   no InfiniBand device is there (0595702ef2c6)
+ *   unconfigurable  it cannot be configured: mlx5_dev_configure
+ *   unstartable     it cannot be started: mlx5, when no more memory may be
+ *                   locked (mlx5_rxq_start, mlx5_trigger.c)
  *
  * Unlike with mlx5 the kernel stack sees the received packets too, addresses
  * are not filtered beyond what the netdevice does, and all packets come in on
@@ -52,6 +67,7 @@
 
 #define VF_QUEUES 4
 #define VF_MACS 16
+#define VF_NETDEVS 8
 #define VF_FRAME_MAX 9728
 
 /** No vendor has this id: it stands for a device in a made-up PCI tree. */
@@ -85,6 +101,7 @@ struct vf_queue {
 };
 
 struct vf {
+	char address[PCI_PRI_STR_SIZE];
 	char ifname[IF_NAMESIZE];
 	int ifindex;
 	int socket; /* AF_PACKET; open from start to stop, else -1. */
@@ -95,6 +112,44 @@ struct vf {
 	struct vf_queue rx[VF_QUEUES];
 	struct vf_queue tx[VF_QUEUES];
 };
+
+/* What is wrong with it. */
+
+static void
+vf_path(char *path, const char *address, const char *file)
+{
+	snprintf(path, PATH_MAX, "%s/%s/%s", rte_pci_get_sysfs_path(), address, file);
+}
+
+/** Tells if a file in the PCI function's folder says so. */
+static bool
+vf_is_told(const char *address, const char *what)
+{
+	char path[PATH_MAX];
+
+	vf_path(path, address, what);
+	return access(path, F_OK) == 0;
+}
+
+/** Tells if this probe is one that has to fail, and counts it. */
+static bool
+vf_refuses(const char *address)
+{
+	unsigned int left = 0;
+	char path[PATH_MAX];
+	FILE *file;
+
+	vf_path(path, address, "refuse");
+	file = fopen(path, "r+");
+	if (file == NULL)
+		return false;
+	if (fscanf(file, "%u", &left) == 1 && left > 0) {
+		rewind(file);
+		fprintf(file, "%u\n", left - 1);
+	}
+	fclose(file);
+	return left > 0;
+}
 
 /* The netdevice's end. */
 
@@ -367,6 +422,10 @@ vf_start(struct rte_eth_dev *dev)
 	const int room = 4 << 20;
 	int err;
 
+	if (vf_is_told(vf->address, "unstartable")) {
+		VF_LOG(ERR, "%s: cannot be started", vf_data(dev)->name);
+		return -ENOMEM;
+	}
 	/* Protocol 0 receives nothing before it is bound to the one netdevice. */
 	vf->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (vf->socket < 0 ||
@@ -393,6 +452,10 @@ vf_configure(struct rte_eth_dev *dev)
 {
 	struct vf *vf = vf_data(dev)->dev_private;
 
+	if (vf_is_told(vf->address, "unconfigurable")) {
+		VF_LOG(ERR, "%s: cannot be configured", vf_data(dev)->name);
+		return -ENOMEM;
+	}
 	vf->vlan_strip = vf_data(dev)->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 	return 0;
 }
@@ -574,48 +637,60 @@ static const struct test_eth_dev_ops vf_ops = {
 
 /* The PCI device. */
 
-/** Finds the netdevice that the kernel driver of a PCI device made. */
+/** A netdevice that the kernel driver of a PCI device made. */
+struct vf_netdev {
+	char name[IF_NAMESIZE];
+	int index;
+};
+
 static int
-vf_find_netdev(struct vf *vf, const char *address)
+vf_compare_netdevs(const void *one, const void *other)
 {
+	return ((const struct vf_netdev *)one)->index - ((const struct vf_netdev *)other)->index;
+}
+
+/** Finds the netdevices of a PCI device, the oldest first, and returns how many there are. */
+static unsigned int
+vf_find_netdevs(const char *address, struct vf_netdev netdevs[VF_NETDEVS])
+{
+	unsigned int count = 0;
 	char path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "%s/%s/net", rte_pci_get_sysfs_path(), address);
+	vf_path(path, address, "net");
 	dir = opendir(path);
-	if (dir != NULL) {
-		while (vf->ifindex == 0 && (entry = readdir(dir)) != NULL) {
-			strlcpy(vf->ifname, entry->d_name, sizeof(vf->ifname));
-			vf->ifindex = if_nametoindex(vf->ifname); /* 0 for "." and ".." */
-		}
+	while (dir != NULL && count < VF_NETDEVS && (entry = readdir(dir)) != NULL) {
+		strlcpy(netdevs[count].name, entry->d_name, sizeof(netdevs[count].name));
+		netdevs[count].index = if_nametoindex(entry->d_name); /* 0 for "." and ".." */
+		count += netdevs[count].index != 0;
+	}
+	if (dir != NULL)
 		closedir(dir);
-	}
-	if (vf->ifindex == 0) {
+	if (count == 0)
 		VF_LOG(ERR, "%s: no netdevice of %s exists", address, path);
-		return -ENODEV;
-	}
-	return 0;
+	qsort(netdevs, count, sizeof(netdevs[0]), vf_compare_netdevs);
+	return count;
 }
 
 static int
-vf_read_mac(struct vf *vf)
+vf_read_mac(const char *ifname, struct rte_ether_addr *mac)
 {
 	struct ifreq request = { 0 };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int ret = -1;
 
-	strlcpy(request.ifr_name, vf->ifname, sizeof(request.ifr_name));
+	strlcpy(request.ifr_name, ifname, sizeof(request.ifr_name));
 	if (fd >= 0) {
 		ret = ioctl(fd, SIOCGIFHWADDR, &request);
 		close(fd);
 	}
-	memcpy(&vf->macs[0], request.ifr_hwaddr.sa_data, sizeof(vf->macs[0]));
+	memcpy(mac, request.ifr_hwaddr.sa_data, sizeof(*mac));
 	return ret == 0 ? 0 : -ENODEV;
 }
 
 static int
-vf_init(struct rte_eth_dev *dev, const char *address)
+vf_init(struct rte_eth_dev *dev, const char *address, const struct vf_netdev *netdev)
 {
 	struct test_eth_dev *self = (struct test_eth_dev *)dev;
 	struct vf *vf = self->data->dev_private;
@@ -629,15 +704,16 @@ vf_init(struct rte_eth_dev *dev, const char *address)
 
 	vf->socket = -1;
 	vf->port_id = self->data->port_id;
-	if (vf_find_netdev(vf, address) != 0)
-		return -ENODEV;
+	vf->ifindex = netdev->index;
+	strlcpy(vf->ifname, netdev->name, sizeof(vf->ifname));
+	strlcpy(vf->address, address, sizeof(vf->address));
 	vf->watch = vf_watch_start(dev, vf->port_id, vf->ifindex);
 	if (vf->watch == NULL) {
 		VF_LOG(ERR, "%s: cannot watch netdevice %s", address, vf->ifname);
 		return -EIO;
 	}
 	/* Only now, as the netdevice may have gone before the watch began. */
-	if (vf_read_mac(vf) != 0) {
+	if (vf_read_mac(vf->ifname, &vf->macs[0]) != 0) {
 		VF_LOG(ERR, "%s: netdevice %s is gone", address, vf->ifname);
 		vf_close(dev);
 		return -ENODEV;
@@ -650,7 +726,7 @@ vf_init(struct rte_eth_dev *dev, const char *address)
 	return 0;
 }
 
-/** Makes the port, which has the name of its PCI device; in a secondary process finds the primary's. */
+/** Makes a port; in a secondary process finds the primary's. */
 static struct rte_eth_dev *
 vf_allocate(const char *name)
 {
@@ -670,11 +746,11 @@ vf_allocate(const char *name)
 	return dev;
 }
 
+/** Makes the port of a netdevice; in a secondary process that is not looked at. */
 static int
-vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
+vf_probe_port(struct test_device *device, const char *name, const struct vf_netdev *netdev)
 {
-	struct test_device *device = &((struct test_pci_device *)pci)->device;
-	struct rte_eth_dev *dev = vf_allocate(device->name);
+	struct rte_eth_dev *dev = vf_allocate(name);
 	int ret;
 
 	if (dev == NULL)
@@ -682,12 +758,80 @@ vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
 	((struct test_eth_dev *)dev)->device = device;
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
 		vf_data(dev)->numa_node = device->numa_node;
-	ret = vf_init(dev, device->name);
+	ret = vf_init(dev, device->name, netdev);
 	if (ret != 0)
 		rte_eth_dev_release_port(dev);
 	else
 		rte_eth_dev_probing_finish(dev);
 	return ret;
+}
+
+/** Tells if the arguments of a device want this netdevice: all, when none is named. */
+static bool
+vf_wants(const struct rte_devargs *devargs, const struct vf_netdev *netdev)
+{
+	const char *args = devargs == NULL || devargs->args == NULL ? "" : devargs->args;
+	char text[RTE_ETHER_ADDR_FMT_SIZE];
+	struct rte_ether_addr mac;
+
+	if (strstr(args, "mac=") == NULL)
+		return true;
+	if (vf_read_mac(netdev->name, &mac) != 0)
+		return false;
+	rte_ether_format_addr(text, sizeof(text), &mac);
+	return strcasestr(args, text) != NULL;
+}
+
+/** Makes a port of each netdevice that is wanted, as mana_pci_probe does. */
+static int
+vf_probe_all(struct test_device *device, const struct vf_netdev *netdevs, unsigned int count)
+{
+	unsigned int made = 0;
+
+	for (unsigned int i = 0; i < count; i++) {
+		char name[RTE_ETH_NAME_MAX_LEN];
+
+		snprintf(name, sizeof(name), "%s_port%u", device->name, i + 1);
+		if (vf_wants(device->devargs, &netdevs[i]))
+			made += vf_probe_port(device, name, &netdevs[i]) == 0;
+	}
+	return made > 0 ? 0 : -ENODEV;
+}
+
+static bool
+vf_is_mana(const char *address)
+{
+	char path[PATH_MAX], driver[PATH_MAX];
+	ssize_t length;
+
+	vf_path(path, address, "driver");
+	length = readlink(path, driver, sizeof(driver) - 1);
+	driver[length < 0 ? 0 : length] = '\0';
+	return strstr(driver, "/mana") != NULL;
+}
+
+static int
+vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
+{
+	struct test_device *device = &((struct test_pci_device *)pci)->device;
+	struct vf_netdev netdevs[VF_NETDEVS] = { 0 };
+	unsigned int count;
+
+	/* The primary's. */
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return vf_probe_port(device, device->name, NULL);
+	if (vf_refuses(device->name)) {
+		VF_LOG(ERR, "%s: no ibverbs device", device->name);
+		return -ENODEV;
+	}
+	if (vf_is_told(device->name, "portless"))
+		return 0;
+	count = vf_find_netdevs(device->name, netdevs);
+	if (count == 0)
+		return -ENODEV;
+	if (vf_is_mana(device->name))
+		return vf_probe_all(device, netdevs, count);
+	return vf_probe_port(device, device->name, &netdevs[0]);
 }
 
 static int

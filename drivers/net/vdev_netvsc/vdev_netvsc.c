@@ -30,7 +30,7 @@ static_assert(offsetof(struct rte_eth_dev, tx_pkt_burst) ==
 /* rust/src/driver.rs */
 void vdev_netvsc_init(void);
 int vdev_netvsc_probe(const char *name, const char *args);
-void vdev_netvsc_remove(const char *name);
+int vdev_netvsc_remove(const char *name);
 
 static int
 probe(struct rte_vdev_device *vdev)
@@ -41,8 +41,7 @@ probe(struct rte_vdev_device *vdev)
 static int
 remove_instance(struct rte_vdev_device *vdev)
 {
-	vdev_netvsc_remove(rte_vdev_device_name(vdev));
-	return 0;
+	return vdev_netvsc_remove(rte_vdev_device_name(vdev));
 }
 
 static struct rte_vdev_driver vdev_netvsc = {

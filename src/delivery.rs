@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! A VF's way to failsafe: when it is attached, when its address is posted, and when that is tried again. Pure.
+//!
+//! ```text
+//!                     ┌── failed: after 1, 2, 4 … 60 s ──┐
+//!                     v                                  │
+//!   link appears ── Waiting ── ready, function free ─> Attaching ── a port of this VF ─> Posted ── line read ─> Taken
+//!                     ^                                                                                          │
+//!                     └──────────────── its function without a port for REPOST_AFTER, link still there ──────────┘
+//! ```
+//! The link going ends it from anywhere.
+//!
+//! Failsafe keeps an address that it has read until that sub-device is removed, and tries to attach it at each of its
+//! polls, even when nothing can be attached there (`fs_read_fd`, `fs_bus_init`). So the VF is attached first, and its
+//! address posted while its port is there: failsafe takes a port over in the same poll in which it reads the address.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
+use crate::eal::Errno;
+use crate::eal::ethdev::Occupant;
+use crate::link::KernelDriver;
+
+/// How long a VF's PCI function is without a port before it is attached once more.
+///
+/// A PMD reports a removal before the kernel takes the netdevice away: attached in between, it would fail or be removed at
+/// once.
+const REPOST_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a VF's link may be down before it is attached all the same.
+///
+/// The kernel's netvsc sets a VF up a tenth of a second after it came, as udev may rename it before, and later when it
+/// is busy. Failsafe sends by a VF as soon as it has it, and what is sent by a link that is down is lost.
+const UP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a VF may be hindered before that is worth a line.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// How long failsafe has to keep a VF for its loss to be no failure.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Everything is looked at so often in any case.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
+
+/// A VF that belongs to a port, as the kernel shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VfLink {
+    /// Its link.
+    pub index: IfIndex,
+    /// The name of that link.
+    pub name: IfName,
+    /// Its PCI function.
+    pub address: PciAddr,
+    /// The address of that link.
+    pub mac: Option<MacAddr>,
+    /// The address its hardware was made with, where the kernel knows one.
+    pub permanent_mac: Option<MacAddr>,
+    /// The kernel driver of the function; `None` while that cannot be read.
+    pub driver: Option<KernelDriver>,
+    /// Whether its link was up when the kernel last spoke of it.
+    pub up: bool,
+}
+
+impl VfLink {
+    /// Tells whether its PMD opens an ibverbs device, which comes after the netdevice.
+    pub fn needs_verbs(&self) -> bool {
+        matches!(self.driver, Some(KernelDriver::Mlx | KernelDriver::Mana))
+    }
+
+    /// Which netdevice of the function is meant, for PMDs that tell several of one function apart.
+    pub fn device_mac(&self) -> Option<MacAddr> {
+        self.mac.filter(|_| self.driver == Some(KernelDriver::Mana))
+    }
+}
+
+/// What a delivery hangs on, beside what the kernel shows of the VF.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// Who sits on its PCI function.
+    pub occupant: &'a Occupant,
+    /// Whether its ibverbs device is there; matters for a VF that needs one.
+    pub has_verbs: bool,
+    /// Whether failsafe still holds the VF that was before this one.
+    pub holds_other: bool,
+    /// Whether its link is known to be there: no event of it was lost.
+    pub is_sure: bool,
+}
+
+/// What has to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// Attach its PCI function, and tell [`Delivery::attached`].
+    Attach,
+    /// Put its address into the mailbox, and let failsafe have the port.
+    Post,
+    /// Take its address back.
+    Recall,
+    /// Take the function away from DPDK: we attached it, and failsafe does not get it.
+    Detach,
+}
+
+/// Why a VF is not delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hindrance {
+    /// Its kernel driver cannot be read, and with it what its PMD needs.
+    Unreadable,
+    /// Its PMD would find no ibverbs device.
+    NoVerbs,
+    /// Somebody else has its function.
+    Busy(Option<String>),
+    /// The port on its function is another netdevice's.
+    Other(MacAddr),
+    /// Failsafe does not find the port on its function, whose device has a name of the user's.
+    NotFound,
+    /// Failsafe does not let go of the VF before it.
+    HoldsOther,
+    /// Failsafe does not read.
+    NotRead,
+    /// DPDK cannot attach it.
+    Failed(Errno),
+    /// DPDK attaches it, and no port comes of it.
+    NoPort,
+    /// Failsafe has it, and loses it at once.
+    Lost,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("is not attached: sysfs does not tell its kernel driver"),
+            Self::NoVerbs => f.write_str(
+                "has no ibverbs device, which its PMD needs: load the kernel modules ib_uverbs and mlx5_ib, mlx4_ib or \
+                 mana_ib",
+            ),
+            Self::Busy(Some(owner)) => write!(f, "is not attached: its port belongs to {owner}; give that up"),
+            Self::Busy(None) => f.write_str("is not attached: its PCI function has a driver without a port"),
+            Self::Other(mac) => write!(f, "is not attached: DPDK's port on its PCI function has the address {mac}"),
+            Self::NotFound => f.write_str(
+                "is not attached: failsafe finds its device by the full address only; write that after -a, domain \
+                 included",
+            ),
+            Self::HoldsOther => f.write_str(
+                "waits: failsafe still holds the VF before it, as the application is in a burst; or that went before the \
+                 port was configured, and only a port that is made anew gets this one",
+            ),
+            Self::NotRead => f.write_str("waits: failsafe does not ask for it"),
+            Self::Failed(Errno(libc::ENODEV)) => f.write_str(
+                "cannot be attached: DPDK or its PMD finds no such device; see the errors above, and whether --no-pci is \
+                 given or the device named after -b or -a without its domain; trying again, after 60 s at most",
+            ),
+            Self::Failed(Errno(libc::ENOTSUP)) => f.write_str(
+                "cannot be attached: no PMD of this build takes it; load that of the VF with -d or link it into the \
+                 application; trying again, after 60 s at most",
+            ),
+            Self::Failed(error) => write!(
+                f,
+                "cannot be attached: {error}; see the errors of its PMD above; trying again, after 60 s at most"
+            ),
+            Self::NoPort => f.write_str("was attached, and its PMD made no port; trying again, after 60 s at most"),
+            Self::Lost => f.write_str(
+                "is lost by failsafe as soon as it has it: see its errors above; trying again, after 60 s at most",
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting {
+        not_before: Option<Instant>,
+    },
+    Attaching,
+    /// Attached, and not looked at yet.
+    Attached,
+    Posted {
+        since: Instant,
+    },
+    Taken {
+        since: Instant,
+        idle_since: Option<Instant>,
+    },
+}
+
+/// How far a VF is delivered.
+#[derive(Debug)]
+pub struct Delivery {
+    stage: Stage,
+    /// When it began to wait.
+    since: Instant,
+    /// What hinders it was told.
+    told: bool,
+    /// How often in a row it could not be attached, or was lost at once.
+    failures: u32,
+    /// We have attached its function, and failsafe has not taken it.
+    ours: bool,
+}
+
+impl Delivery {
+    /// Begins with a VF that has come.
+    pub fn new(now: Instant) -> Self {
+        Self { stage: Stage::Waiting { not_before: None }, since: now, told: false, failures: 0, ours: false }
+    }
+
+    /// Tells whether its address lies in the mailbox, as far as we know.
+    pub fn is_posted(&self) -> bool {
+        matches!(self.stage, Stage::Posted { .. })
+    }
+
+    /// Tells whether failsafe has it.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.stage, Stage::Taken { .. })
+    }
+
+    /// Tells whether we have attached its function and failsafe has not taken it.
+    pub fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// Tells whether somebody is attaching it.
+    pub fn is_attaching(&self) -> bool {
+        self.stage == Stage::Attaching
+    }
+
+    /// Tells whether it has begun to wait for its ibverbs device, whose coming no link event tells.
+    pub fn waits_for_verbs(&self, vf: &VfLink, now: Instant) -> bool {
+        matches!(self.stage, Stage::Waiting { .. }) && vf.needs_verbs() && now.duration_since(self.since) < STUCK_AFTER
+    }
+
+    /// Tells whether whatever happens to it next is an event, or has time until everything is looked at.
+    pub fn is_at_rest(&self, now: Instant) -> bool {
+        match self.stage {
+            Stage::Waiting { not_before: Some(then) } if then > now => then > now + LOOK,
+            Stage::Waiting { .. } => self.told,
+            Stage::Taken { idle_since, .. } => idle_since.is_none(),
+            Stage::Attaching | Stage::Attached | Stage::Posted { .. } => false,
+        }
+    }
+
+    /// The kernel tells something new of its link: what failed is worth another try.
+    pub fn link_changed(&mut self) {
+        if let Stage::Waiting { not_before } = &mut self.stage {
+            *not_before = None;
+        }
+    }
+
+    /// Moves on as far as it goes. `is_read` tells whether failsafe has read what was posted, `fits` whether a
+    /// port with this address is the VF's.
+    ///
+    /// Each hindrance is returned once.
+    pub fn advance(
+        &mut self,
+        vf: &VfLink,
+        situation: &Situation<'_>,
+        is_read: bool,
+        fits: impl Fn(MacAddr) -> bool,
+        now: Instant,
+    ) -> (Option<Move>, Option<Hindrance>) {
+        if let Stage::Taken { since, idle_since } = self.stage {
+            if !self.is_lost(situation.occupant, since, idle_since, now) {
+                return (None, None);
+            }
+            self.failures = if now.duration_since(since) < STABLE_AFTER { self.failures } else { 0 };
+            let again = self.failures > 0;
+            self.wait(if again { Some(now + pause(self.failures)) } else { None }, now);
+            self.failures = self.failures.saturating_add(1);
+            if again {
+                return (None, self.tell(Hindrance::Lost));
+            }
+        }
+        match self.stage {
+            Stage::Taken { .. } | Stage::Attaching => (None, None),
+            Stage::Posted { .. } if is_read => {
+                self.stage = Stage::Taken { since: now, idle_since: None };
+                self.ours = false;
+                (None, None)
+            }
+            Stage::Posted { since } => match situation.occupant {
+                Occupant::Unowned { .. } | Occupant::Ours { .. } if situation.is_sure => {
+                    let late = now.duration_since(since) >= STUCK_AFTER;
+                    (None, if late { self.tell(Hindrance::NotRead) } else { None })
+                }
+                _ => {
+                    let gone = *situation.occupant == Occupant::Nobody;
+                    self.ours &= !gone;
+                    self.wait(gone.then(|| now + REPOST_AFTER), now);
+                    (Some(Move::Recall), None)
+                }
+            },
+            // It waits, and is ours, until it is known to be there.
+            Stage::Attached if !situation.is_sure => {
+                self.stage = Stage::Waiting { not_before: None };
+                (None, None)
+            }
+            Stage::Attached => match situation.occupant {
+                Occupant::Nobody | Occupant::Busy { .. } => {
+                    self.ours = false;
+                    let (_, hindrance) = self.fail(Hindrance::NoPort, now);
+                    (Some(Move::Detach), hindrance)
+                }
+                Occupant::Unowned { mac } | Occupant::Ours { mac } => self.offer(*mac, fits, now),
+            },
+            Stage::Waiting { not_before } => {
+                let early = not_before.is_some_and(|then| now < then);
+                if early || !situation.is_sure {
+                    return (None, None);
+                }
+                if vf.driver.is_none() {
+                    return (None, self.tell_late(Hindrance::Unreadable, now));
+                }
+                if vf.needs_verbs() && !situation.has_verbs {
+                    return (None, self.tell_late(Hindrance::NoVerbs, now));
+                }
+                // The event of its coming up is heard, and one that stays down is seen to.
+                if !vf.up && now.duration_since(self.since) < UP_PATIENCE {
+                    return (None, None);
+                }
+                if situation.holds_other {
+                    return (None, self.tell_late(Hindrance::HoldsOther, now));
+                }
+                match situation.occupant {
+                    Occupant::Nobody => {
+                        self.stage = Stage::Attaching;
+                        (Some(Move::Attach), None)
+                    }
+                    // That of a VF which was removed and not yet let go, or somebody else's.
+                    Occupant::Busy { by } => (None, self.tell_late(Hindrance::Busy(by.clone()), now)),
+                    Occupant::Unowned { mac } | Occupant::Ours { mac } => self.offer(*mac, fits, now),
+                }
+            }
+        }
+    }
+
+    /// Takes the outcome of [`Move::Attach`].
+    pub fn attached(&mut self, outcome: Result<(), Errno>, now: Instant) -> Option<Hindrance> {
+        match outcome {
+            Ok(()) => {
+                self.stage = Stage::Attached;
+                self.ours = true;
+                None
+            }
+            Err(error) => self.fail(Hindrance::Failed(error), now).1,
+        }
+    }
+
+    /// Notes that [`Move::Post`] was done.
+    pub fn posted(&mut self, now: Instant) {
+        self.stage = Stage::Posted { since: now };
+    }
+
+    /// The device went away under it before failsafe had it. Returns whether we had attached it.
+    pub fn disown(&mut self, now: Instant) -> bool {
+        self.wait(Some(now + REPOST_AFTER), now);
+        std::mem::take(&mut self.ours)
+    }
+
+    fn wait(&mut self, not_before: Option<Instant>, now: Instant) {
+        self.stage = Stage::Waiting { not_before };
+        self.since = now;
+    }
+
+    fn is_lost(&mut self, occupant: &Occupant, since: Instant, idle_since: Option<Instant>, now: Instant) -> bool {
+        let idle_since = match occupant {
+            Occupant::Busy { .. } => None,
+            _ => Some(idle_since.unwrap_or(now)),
+        };
+        self.stage = Stage::Taken { since, idle_since };
+        if idle_since.is_none() && now.duration_since(since) >= STABLE_AFTER {
+            (self.failures, self.told) = (0, false);
+        }
+        idle_since.is_some_and(|then| now.duration_since(then) >= REPOST_AFTER)
+    }
+
+    /// A port is there that failsafe can take over.
+    fn offer(
+        &mut self,
+        mac: Option<MacAddr>,
+        fits: impl Fn(MacAddr) -> bool,
+        now: Instant,
+    ) -> (Option<Move>, Option<Hindrance>) {
+        if mac.is_some_and(fits) {
+            return (Some(Move::Post), None);
+        }
+        let hindrance = mac.map_or(Hindrance::NotFound, Hindrance::Other);
+        if std::mem::take(&mut self.ours) {
+            let (_, hindrance) = self.fail(hindrance, now);
+            return (Some(Move::Detach), hindrance);
+        }
+        (None, self.tell(hindrance))
+    }
+
+    fn fail(&mut self, hindrance: Hindrance, now: Instant) -> (Option<Move>, Option<Hindrance>) {
+        self.failures = self.failures.saturating_add(1);
+        self.stage = Stage::Waiting { not_before: Some(now + pause(self.failures)) };
+        (None, self.tell(hindrance))
+    }
+
+    fn tell_late(&mut self, hindrance: Hindrance, now: Instant) -> Option<Hindrance> {
+        if now.duration_since(self.since) >= STUCK_AFTER { self.tell(hindrance) } else { None }
+    }
+
+    fn tell(&mut self, hindrance: Hindrance) -> Option<Hindrance> {
+        (!std::mem::replace(&mut self.told, true)).then_some(hindrance)
+    }
+}
+
+/// The pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MAC: MacAddr = MacAddr([0, 1, 2, 3, 4, 5]);
+
+    fn vf() -> VfLink {
+        VfLink {
+            index: IfIndex::new(3).unwrap(),
+            name: IfName::new(b"vf0").unwrap(),
+            address: "0000:01:00.0".parse().unwrap(),
+            mac: Some(MAC),
+            permanent_mac: None,
+            driver: Some(KernelDriver::Other),
+            up: true,
+        }
+    }
+
+    /// A delivery at some time, moved on by hand.
+    struct Way {
+        delivery: Delivery,
+        vf: VfLink,
+        has_verbs: bool,
+        holds_other: bool,
+        is_read: bool,
+        now: Instant,
+        told: Vec<Hindrance>,
+    }
+
+    impl Way {
+        fn of(vf: VfLink) -> Self {
+            let now = Instant::now();
+            let delivery = Delivery::new(now);
+            Self { delivery, vf, has_verbs: false, holds_other: false, is_read: false, now, told: Vec::new() }
+        }
+
+        fn on(&mut self, occupant: &Occupant) -> Option<Move> {
+            let (has_verbs, holds_other) = (self.has_verbs, self.holds_other);
+            let situation = Situation { occupant, has_verbs, holds_other, is_sure: true };
+            let fits = |mac| mac == MAC;
+            let (next, hindrance) = self.delivery.advance(&self.vf, &situation, self.is_read, fits, self.now);
+            self.told.extend(hindrance);
+            if next == Some(Move::Post) {
+                self.delivery.posted(self.now);
+            }
+            next
+        }
+
+        fn attached(&mut self, outcome: Result<(), Errno>) {
+            self.told.extend(self.delivery.attached(outcome, self.now));
+        }
+
+        /// Seconds until it is attached again, looked at each second.
+        fn seconds_until_attached(&mut self) -> u32 {
+            let begin = self.now;
+            while self.on(&Occupant::Nobody) != Some(Move::Attach) {
+                self.now += SECOND;
+                assert!(self.now < begin + 100 * SECOND, "never again");
+            }
+            u32::try_from(self.now.duration_since(begin).as_secs()).unwrap()
+        }
+    }
+
+    fn busy() -> Occupant {
+        Occupant::Busy { by: Some("Fail-safe".to_owned()) }
+    }
+
+    fn ours() -> Occupant {
+        Occupant::Ours { mac: Some(MAC) }
+    }
+
+    #[test]
+    fn it_is_attached_posted_and_taken() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+        assert_eq!(way.on(&Occupant::Nobody), None, "somebody is at it");
+        way.attached(Ok(()));
+        assert!(way.delivery.is_ours());
+        assert_eq!(way.on(&ours()), Some(Move::Post));
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), None);
+        assert!(!way.delivery.is_at_rest(way.now));
+        way.is_read = true;
+        assert_eq!(way.on(&busy()), None);
+        assert!(way.delivery.is_taken() && !way.delivery.is_ours() && way.delivery.is_at_rest(way.now));
+        assert_eq!(way.told, []);
+    }
+
+    #[test]
+    fn what_eal_has_probed_is_posted_and_not_attached() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+        assert!(!way.delivery.is_ours(), "nor is it detached by us");
+    }
+
+    #[test]
+    fn what_cannot_be_attached_is_tried_again_after_1_2_4_to_60_seconds_and_told_once() {
+        let mut way = Way::of(vf());
+        let mut pauses = Vec::new();
+        way.on(&Occupant::Nobody);
+        for _ in 0..9 {
+            way.attached(Err(Errno(libc::ENODEV)));
+            pauses.push(way.seconds_until_attached());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(way.told, [Hindrance::Failed(Errno(libc::ENODEV))]);
+        assert_eq!(way.vf.address.to_string(), "0000:01:00.0");
+    }
+
+    #[test]
+    fn news_of_the_link_are_worth_another_try_at_once() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        for _ in 0..5 {
+            way.attached(Err(Errno(libc::EIO)));
+            assert!(way.on(&Occupant::Nobody).is_none());
+            way.delivery.link_changed();
+            assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+        }
+    }
+
+    #[test]
+    fn an_attach_that_makes_no_port_is_a_failure() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Ok(()));
+        assert_eq!(way.on(&Occupant::Busy { by: None }), Some(Move::Detach));
+        assert_eq!(way.told, [Hindrance::NoPort]);
+        assert_eq!(way.seconds_until_attached(), 1);
+    }
+
+    #[test]
+    fn the_port_of_another_netdevice_is_detached_when_it_is_ours() {
+        let other = MacAddr([6; 6]);
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Ok(()));
+        assert_eq!(way.on(&Occupant::Ours { mac: Some(other) }), Some(Move::Detach));
+        assert_eq!(way.told, [Hindrance::Other(other)]);
+        assert!(!way.delivery.is_ours());
+        assert_eq!(way.seconds_until_attached(), 1);
+
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(other) }), None);
+        assert_eq!(way.told, [Hindrance::Other(other)]);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn a_function_without_a_port_is_attached_again_after_a_while_if_the_link_stays() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+        way.is_read = true;
+        for _ in 0..20 {
+            assert_eq!(way.on(&busy()), None);
+            way.now += SECOND;
+        }
+        assert_eq!(way.seconds_until_attached(), 2, "a removal may be under way");
+        assert_eq!(way.told, []);
+    }
+
+    #[test]
+    fn a_vf_that_failsafe_loses_at_once_is_tried_again_ever_later_and_told_once() {
+        let mut way = Way::of(vf());
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            pauses.push(way.seconds_until_attached());
+            way.attached(Ok(()));
+            way.is_read = false;
+            assert_eq!(way.on(&ours()), Some(Move::Post));
+            way.is_read = true;
+            way.on(&busy());
+        }
+        assert_eq!(pauses, [0, 2, 3, 4, 6, 10]);
+        assert_eq!(way.told, [Hindrance::Lost]);
+        // Kept for long, its loss is like that of any.
+        for _ in 0..11 {
+            way.on(&busy());
+            way.now += SECOND;
+        }
+        assert_eq!(way.seconds_until_attached(), 2);
+    }
+
+    #[test]
+    fn a_vf_back_on_a_function_that_is_not_free_yet_waits_until_it_is() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&busy()), None);
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+    }
+
+    #[test]
+    fn a_function_that_stays_somebody_elses_is_told_and_left_to_the_tick() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&busy()), None);
+        assert!(!way.delivery.is_at_rest(way.now));
+        way.now += 10 * SECOND;
+        assert_eq!(way.on(&busy()), None);
+        assert_eq!(way.told, [Hindrance::Busy(Some("Fail-safe".to_owned()))]);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn it_waits_while_failsafe_holds_the_one_before() {
+        let mut way = Way::of(vf());
+        way.holds_other = true;
+        assert_eq!(way.on(&Occupant::Nobody), None);
+        way.holds_other = false;
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+    }
+
+    #[test]
+    fn a_vf_that_needs_verbs_is_attached_when_they_are_there() {
+        let mut way = Way::of(VfLink { driver: Some(KernelDriver::Mlx), ..vf() });
+        assert_eq!(way.on(&Occupant::Nobody), None);
+        assert!(way.delivery.waits_for_verbs(&way.vf, way.now));
+        assert!(!way.delivery.waits_for_verbs(&way.vf, way.now + 11 * SECOND), "then the tick is enough");
+        way.has_verbs = true;
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+        assert!(!way.delivery.waits_for_verbs(&way.vf, way.now));
+    }
+
+    #[test]
+    fn a_vf_whose_kernel_driver_is_unknown_waits() {
+        let mut way = Way::of(VfLink { driver: None, ..vf() });
+        assert_eq!(way.on(&Occupant::Nobody), None);
+        way.now += 10 * SECOND;
+        assert_eq!(way.on(&Occupant::Nobody), None);
+        assert_eq!(way.told, [Hindrance::Unreadable]);
+        way.vf.driver = Some(KernelDriver::Other);
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+    }
+
+    #[test]
+    fn a_vf_that_is_down_is_attached_once_it_is_up_or_has_stayed_down() {
+        let mut way = Way::of(VfLink { up: false, ..vf() });
+        way.now += UP_PATIENCE / 2;
+        assert_eq!(way.on(&Occupant::Nobody), None);
+        way.now += UP_PATIENCE / 2;
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach), "nobody sets it up");
+        let mut way = Way::of(VfLink { up: false, ..vf() });
+        way.vf.up = true;
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! A model that checks the core of the driver: the real [`State`](super::state::State) among links, functions, EAL and
+//! failsafe that are made up, in a time that is made up, through random histories.
+//!
+//! ```text
+//!   here       histories: played, shrunk, told
+//!     moves    what can happen: read, played, chosen
+//!       check  what must hold after each, and at rest
+//!       driver   the driver's own moves, on two threads that pause
+//!       failsafe its state machine, as DPDK has it
+//!       world    the kernel and EAL
+//! ```
+//! A history follows from its seed. One that fails is shrunk and told as a script, which `MODEL_SCRIPT=<file>` plays
+//! again; `MODEL_SEED` plays the history of that seed, and `MODEL_STEPS` says how many moves are made in all, of seeds from there
+//! on.
+
+mod check;
+mod driver;
+mod failsafe;
+mod moves;
+mod random;
+mod world;
+
+use std::collections::BTreeMap;
+
+use driver::Model;
+use moves::Chooser;
+
+/// Moves of a history.
+const HISTORY: usize = 200;
+
+/// Plays a script. Returns after how many moves it broke, and what.
+fn replay(script: &[String]) -> Option<(usize, String)> {
+    let model = Model::new();
+    for (position, text) in script.iter().enumerate() {
+        moves::play(&model, text).unwrap_or_else(|| panic!("no such move: {text}"));
+        model.calm.set(model.calm.get() && !moves::is_adverse(text));
+        check::always(&model);
+        if let Some(broken) = model.broken() {
+            return Some((position + 1, broken));
+        }
+    }
+    None
+}
+
+/// Makes the history of a seed. Returns it up to where it broke, if it did. `counts` has what happened.
+fn history(seed: u64, counts: &mut BTreeMap<String, u64>) -> Option<Vec<String>> {
+    let mut chooser = Chooser::new(seed);
+    let model = Model::new();
+    let mut script = Vec::new();
+    for position in 0..HISTORY {
+        let text = if position + 1 == HISTORY { "rest".to_owned() } else { chooser.next(&model) };
+        moves::play(&model, &text).unwrap_or_else(|| panic!("no such move: {text}"));
+        model.calm.set(model.calm.get() && !moves::is_adverse(&text));
+        script.push(text);
+        check::always(&model);
+        if model.broken().is_some() {
+            return Some(script);
+        }
+    }
+    for (what, count) in model.counts.borrow().iter() {
+        *counts.entry(what.clone()).or_default() += count;
+    }
+    None
+}
+
+/// What broke, whatever the addresses and names.
+fn kind(broken: &str) -> String {
+    broken.split(|c: char| !c.is_alphabetic() && c != ' ').next().unwrap_or_default().to_owned()
+}
+
+/// Leaves out what the same breaks without.
+fn shrink(mut script: Vec<String>) -> Vec<String> {
+    let same = replay(&script).map(|(_, broken)| kind(&broken));
+    let mut size = script.len() / 2;
+    while size > 0 {
+        let mut begin = 0;
+        while begin < script.len() {
+            let mut shorter = script.clone();
+            shorter.drain(begin..(begin + size).min(script.len()));
+            match replay(&shorter) {
+                Some((length, broken)) if Some(kind(&broken)) == same => {
+                    shorter.truncate(length);
+                    script = shorter;
+                }
+                _ => begin += size,
+            }
+        }
+        size /= 2;
+    }
+    script
+}
+
+/// Ends the test, and tells the script.
+fn tell(script: &[String], origin: &str) -> ! {
+    let broken = replay(script).map_or("it does not break again".to_owned(), |(_, broken)| broken);
+    panic!("{broken}\n{origin}\nthe script, for MODEL_SCRIPT=<file>:\n\n{}\n", script.join("\n"));
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn random_histories_break_nothing() {
+    log::set_max_level(log::LevelFilter::Off);
+    if let Ok(file) = std::env::var("MODEL_SCRIPT") {
+        let text = std::fs::read_to_string(file).unwrap();
+        let script: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        if replay(&script).is_some() {
+            tell(&script, "as the script says");
+        }
+        return;
+    }
+    let (first, steps) = (number("MODEL_SEED"), number("MODEL_STEPS"));
+    let steps = steps.unwrap_or(if first.is_some() { 1 } else { 1_000_000 });
+    let (first, count) = (first.unwrap_or_default(), steps.div_ceil(HISTORY as u64));
+    let mut counts = BTreeMap::new();
+    for seed in first..first + count {
+        if let Some(script) = history(seed, &mut counts) {
+            let steps = (seed - first) * HISTORY as u64 + script.len() as u64;
+            tell(&shrink(script), &format!("MODEL_SEED={seed}, after {steps} steps in all"));
+        }
+    }
+    // With --nocapture.
+    counts.iter().for_each(|(what, count)| println!("{count:10} {what}"));
+}
