@@ -67,6 +67,8 @@ const TYPES: &[&str] =
 
 /// Constants of DPDK's headers, and the table by which applications call PMDs.
 const CONSTANTS: &[&str] = &[
+    "NETVSC_DEV_OPS_.*",
+    "NETVSC_OPS?_.*",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
     "RTE_ETH_DEV_NO_OWNER",

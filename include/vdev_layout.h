@@ -113,6 +113,32 @@ struct netvsc_ethdev_head {
 };
 
 /*
+ * Where struct rte_eth_dev has its dev_ops, how many functions struct eth_dev_ops has, and the places of three of them:
+ * lib/ethdev/ethdev_driver.h. Counted in pointers, as there is nothing else before them. Each number is that of the
+ * release in its name and of those after it, up to the next one with another. Two places before dev_ops there is a
+ * pointer to struct rte_eth_dev_data, which begins with the name of the port.
+ */
+enum {
+	NETVSC_DEV_OPS_22_11 = 8,
+	NETVSC_DEV_OPS_23_11 = 10,
+	NETVSC_DEV_OPS_24_03 = 11,
+
+	NETVSC_OPS_22_11 = 113,
+	NETVSC_OPS_23_03 = 115,
+	NETVSC_OPS_23_11 = 116,
+	NETVSC_OPS_24_11 = 121,
+	NETVSC_OPS_25_03 = 124,
+	NETVSC_OPS_26_07 = 125,
+
+	NETVSC_OP_LINK_UPDATE = 7,
+	NETVSC_OP_RX_QUEUE_RELEASE_22_11 = 42,
+	NETVSC_OP_RX_QUEUE_RELEASE_23_11 = 43,
+	NETVSC_OP_RX_QUEUE_RELEASE_24_11 = 46,
+	/* From there on. */
+	NETVSC_OP_TX_QUEUE_RELEASE = 4,
+};
+
+/*
  * The numbers, written out, so that neither a slip above nor a reader with other ideas
  * of a C layout (bindgen) goes unnoticed. A 32-bit target has others.
  */

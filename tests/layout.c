@@ -99,6 +99,52 @@ _Static_assert(offsetof(struct rte_bus, next) == 0 &&
 
 HEADS(SAME_HEAD)
 
+/* Where the functions of a PMD are, in pointers. */
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 3, 0, 0)
+#define DEV_OPS NETVSC_DEV_OPS_24_03
+#elif RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define DEV_OPS NETVSC_DEV_OPS_23_11
+#else
+#define DEV_OPS NETVSC_DEV_OPS_22_11
+#endif
+
+#if RTE_VERSION >= RTE_VERSION_NUM(26, 7, 0, 0)
+#define OPS NETVSC_OPS_26_07
+#elif RTE_VERSION >= RTE_VERSION_NUM(25, 3, 0, 0)
+#define OPS NETVSC_OPS_25_03
+#elif RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define OPS NETVSC_OPS_24_11
+#elif RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define OPS NETVSC_OPS_23_11
+#elif RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+#define OPS NETVSC_OPS_23_03
+#else
+#define OPS NETVSC_OPS_22_11
+#endif
+
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define RX_QUEUE_RELEASE NETVSC_OP_RX_QUEUE_RELEASE_24_11
+#elif RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define RX_QUEUE_RELEASE NETVSC_OP_RX_QUEUE_RELEASE_23_11
+#else
+#define RX_QUEUE_RELEASE NETVSC_OP_RX_QUEUE_RELEASE_22_11
+#endif
+
+#define PLACES(PLACE) \
+	PLACE(rte_eth_dev, data, DEV_OPS - 2) \
+	PLACE(rte_eth_dev, dev_ops, DEV_OPS) \
+	PLACE(eth_dev_ops, link_update, NETVSC_OP_LINK_UPDATE) \
+	PLACE(eth_dev_ops, rx_queue_release, RX_QUEUE_RELEASE) \
+	PLACE(eth_dev_ops, tx_queue_release, RX_QUEUE_RELEASE + NETVSC_OP_TX_QUEUE_RELEASE)
+
+#define SAME_PLACE_IN_POINTERS(theirs, member, place) \
+	_Static_assert(offsetof(struct theirs, member) == (place) * sizeof(void *), \
+		"place of " #theirs "." #member);
+
+PLACES(SAME_PLACE_IN_POINTERS)
+_Static_assert(sizeof(struct eth_dev_ops) == OPS * sizeof(void *), "size of eth_dev_ops");
+_Static_assert(offsetof(struct rte_eth_dev_data, name) == 0, "the beginning of rte_eth_dev_data");
+
 /* What tests/vf/driver_layout.h names: PLACE for structs of ours, pointers to them, and what DPDK has as bits. */
 #define PMD_MEMBERS(PLACE, TYPED) \
 	TYPED(rte_device, test_device, devargs) \
@@ -182,6 +228,9 @@ struct compared {
 #define HEAD_ROW(ours, theirs, member) \
 	{ "offset " #theirs "." #member, offsetof(struct netvsc_##ours, member) },
 
+#define PLACE_ROW(theirs, member, place) \
+	{ "offset " #theirs "." #member, (place) * sizeof(void *) },
+
 #define PMD_ROW(theirs, ours, member) \
 	{ "offset " #theirs "." #member, offsetof(struct ours, member) },
 
@@ -191,6 +240,8 @@ static const struct compared compared[] = {
 	SIZE_ROW(driver)
 	SIZE_ROW(vdev_driver)
 	HEADS(HEAD_ROW)
+	PLACES(PLACE_ROW)
+	{ "size   eth_dev_ops", OPS * sizeof(void *) },
 	PMD_MEMBERS(PMD_ROW, PMD_ROW)
 };
 

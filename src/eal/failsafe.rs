@@ -17,6 +17,9 @@
 //! list of the bus has no lock. So after the event of that VF's port DPDK is left alone about PCI functions until the
 //! failsafe port is closed, or for a while ([`Mends::is_quiet`]).
 //!
+//! **Functions.** It calls functions of a fallback that its PMD may not have: see [`fallback`], which
+//! [`Mends::expect`] and [`Mends::port_appeared`] call for fallbacks of ours.
+//!
 //! All were read in 22.11.11 and in the sources of 26.07; the first two were seen to end the port in 22.11.11. With a
 //! failsafe that does not need them this file can go.
 
@@ -33,7 +36,7 @@ use log::warn;
 
 use super::alarm::OnInterruptThread;
 use super::ethdev::{self, Occupant, PortNumber};
-use super::{Errno, alarm, sys};
+use super::{Errno, alarm, fallback, sys};
 use crate::address::PciAddr;
 
 /// How long a burst that is under way may take, on a core of its own.
@@ -57,6 +60,8 @@ struct Record {
     /// most: often the last, and one before that as long as it has not let go of it. They are few, as a host gives a VF
     /// few addresses.
     lent: Vec<(PciAddr, CString)>,
+    /// The fallbacks, each with its failsafe port.
+    fallbacks: Vec<(CString, CString)>,
     /// Devices of VFs that failsafe lets go of right now.
     hidden: Vec<Hidden>,
     /// Until when DPDK is not asked about PCI functions.
@@ -65,7 +70,7 @@ struct Record {
 
 impl Record {
     const fn new() -> Self {
-        Self { bursts: None, lent: Vec::new(), hidden: Vec::new(), quiet_until: None }
+        Self { bursts: None, lent: Vec::new(), fallbacks: Vec::new(), hidden: Vec::new(), quiet_until: None }
     }
 
     /// What is posted to one port is no other's any more: nobody sat there.
@@ -74,8 +79,15 @@ impl Record {
         self.lent.push((function, failsafe.to_owned()));
     }
 
+    /// It may be made more than once, if it could not be at first.
+    fn expect(&mut self, fallback: &CStr, failsafe: &CStr) {
+        self.fallbacks.retain(|(_, holder)| holder.as_c_str() != failsafe);
+        self.fallbacks.push((fallback.to_owned(), failsafe.to_owned()));
+    }
+
     fn closed(&mut self, failsafe: &CStr) {
         self.lent.retain(|(_, holder)| holder.as_c_str() != failsafe);
+        self.fallbacks.retain(|(_, holder)| holder.as_c_str() != failsafe);
         self.quiet_until = None;
     }
 
@@ -97,6 +109,19 @@ impl Mends {
     /// No panic leaves a record half changed.
     fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called before that failsafe port is made, which makes this fallback then, or later, when it can be made.
+    pub fn expect(&self, fallback: &CStr, failsafe: &CStr) {
+        self.record().expect(fallback, failsafe);
+        // Somebody may have made it already.
+        fallback::complete(fallback);
+    }
+
+    /// To be called for each [`ethdev::Event::New`]: it may be a fallback.
+    pub fn port_appeared(&self) {
+        let fallbacks: Vec<CString> = self.record().fallbacks.iter().map(|(name, _)| name.clone()).collect();
+        fallbacks.iter().for_each(|name| fallback::complete(name));
     }
 
     /// To be called when the failsafe port of this name was made, before anything else happens to it.
@@ -348,6 +373,17 @@ mod tests {
         record.closed(TWO);
         assert_eq!(lent_to(&record, ONE), [function(2)]);
         assert_eq!(lent_to(&record, TWO), []);
+    }
+
+    #[test]
+    fn a_fallback_is_known_until_its_port_is_closed() {
+        let mut record = Record::new();
+        record.expect(c"net_tap_vsc0", ONE);
+        record.expect(c"net_af_packet_vsc0", ONE);
+        record.expect(c"net_tap_vsc1", TWO);
+        assert_eq!(record.fallbacks.len(), 2, "one for each port");
+        record.closed(ONE);
+        assert_eq!(record.fallbacks, [(c"net_tap_vsc1".to_owned(), TWO.to_owned())]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod alarm;
 pub mod ethdev;
 pub mod failsafe;
+pub mod fallback;
 pub mod interrupt;
 pub mod kvargs;
 pub mod log;

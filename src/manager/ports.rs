@@ -148,6 +148,7 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     rescan::go_on(Scope::Making(id), Attend::Wait);
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
     debug!("{}: making it with {devargs:?}", recipe.label);
+    MANAGER.mends.expect(&recipe.fallback, &recipe.failsafe);
     vdev::add(&recipe.failsafe, devargs)?;
     let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
     // With a fallback that never came up failsafe may set its alarm for port 0, whosever that is (`fs_dev_remove`).

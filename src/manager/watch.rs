@@ -17,8 +17,12 @@ use crate::eal::interrupt::Source;
 use crate::eal::{Errno, alarm, pci};
 
 /// What we hear of ports.
-const PORT_EVENTS: [(Event, Callback); 3] =
-    [(Event::New, pci::port_appeared), (Event::Removal, device_removed), (Event::Destroy, port_goes)];
+const PORT_EVENTS: [(Event, Callback); 4] = [
+    (Event::New, pci::port_appeared),
+    (Event::New, fallback_appeared),
+    (Event::Removal, device_removed),
+    (Event::Destroy, port_goes),
+];
 
 /// How long a probe waits for another thread that changes what has DPDK call us.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
@@ -114,6 +118,11 @@ impl Watch {
         let ended = |(source, generation): (Source, u64)| source.unregister().err().map(|source| (source, generation));
         self.source = self.source.take().and_then(ended);
     }
+}
+
+/// A port is about to exist: perhaps the fallback of one of ours.
+fn fallback_appeared(_: PortNumber) {
+    MANAGER.mends.port_appeared();
 }
 
 /// The device of a port was taken away.

@@ -15,8 +15,12 @@
  *   ports                          all, owned or not       ok <id>:<name>:<owned> …
  *   vdevs                          devargs of the vdev bus ok <name>[,<args>] …
  *   start <port>                   configure, start, and send back what it receives
+ *   setup <port> <queues> <descriptors> <mtu>
+ *                                  stop, and start like that
+ *   call <what> <port>             a call of ethdev or of rte_flow
  *   stop <port>, close <port>
  *   stats <port>                   what was forwarded      ok rx=<n> tx=<n>
+ *   queues <port>                  received, by queue      ok <n> …
  *   mac <port>                                             ok <address>
  *   link <port>                                            ok up|down <Mbit/s>
  *   own <port>, disown <port>      as an application named "app"
@@ -58,6 +62,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
@@ -77,7 +82,9 @@ using std::atomic_uint_least64_t;
 
 #define MBUFS 4095
 #define DESCRIPTORS 256
+#define QUEUES_MAX 16
 #define BURST 32
+#define JUMBO_ROOM (10 * 1024 + RTE_PKTMBUF_HEADROOM)
 #define IDLE_US 50
 #define RETRY_US 1000
 #define EVENTS_MAX 4096
@@ -115,6 +122,8 @@ struct forward {
 	atomic_bool on;
 	atomic_uint_least64_t rx;
 	atomic_uint_least64_t tx;
+	uint16_t queues;
+	atomic_uint_least64_t by_queue[QUEUES_MAX];
 };
 
 static struct forward forwards[RTE_MAX_ETHPORTS];
@@ -123,8 +132,6 @@ static atomic_bool forward_end;
 static atomic_uint forward_at = RTE_MAX_ETHPORTS;
 static bool forward_runs;
 static bool hurry;
-/** Failsafe over af_packet does not survive that queues are set up twice (fs_rx_queue_release). */
-static atomic_bool has_queues[RTE_MAX_ETHPORTS];
 static pthread_t forward_thread;
 /** Held for a round over the ports, and by who takes one away. */
 static pthread_mutex_t forward_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -140,19 +147,20 @@ swap_macs(struct rte_mbuf *mbuf)
 }
 
 static bool
-forward_burst(uint16_t port)
+forward_burst(uint16_t port, uint16_t queue)
 {
 	struct rte_mbuf *mbufs[BURST];
-	uint16_t received = rte_eth_rx_burst(port, 0, mbufs, BURST);
+	uint16_t received = rte_eth_rx_burst(port, queue, mbufs, BURST);
 	uint16_t sent;
 
 	if (received == 0)
 		return false;
 	for (uint16_t i = 0; i < received; i++)
 		swap_macs(mbufs[i]);
-	sent = rte_eth_tx_burst(port, 0, mbufs, received);
+	sent = rte_eth_tx_burst(port, queue, mbufs, received);
 	rte_pktmbuf_free_bulk(&mbufs[sent], received - sent);
 	forwards[port].rx += received;
+	forwards[port].by_queue[queue] += received;
 	forwards[port].tx += sent;
 	return true;
 }
@@ -170,8 +178,8 @@ forward_loop(void *arg __rte_unused)
 		pthread_mutex_lock(&forward_lock);
 		for (uint16_t port = 0; port < RTE_MAX_ETHPORTS; port++) {
 			forward_at = port;
-			if (forwards[port].on)
-				busy |= forward_burst(port);
+			for (uint16_t i = 0; forwards[port].on && i < forwards[port].queues; i++)
+				busy |= forward_burst(port, i);
 		}
 		forward_at = RTE_MAX_ETHPORTS;
 		pthread_mutex_unlock(&forward_lock);
@@ -182,7 +190,7 @@ forward_loop(void *arg __rte_unused)
 }
 
 static int
-forward_add(uint16_t port)
+forward_add(uint16_t port, uint16_t queues)
 {
 	const struct sched_param realtime = { .sched_priority = 1 };
 	int err = 0;
@@ -195,6 +203,9 @@ forward_add(uint16_t port)
 		pthread_setschedparam(forward_thread, SCHED_RR, &realtime);
 	forward_runs = true;
 	forwards[port].rx = forwards[port].tx = 0;
+	for (uint16_t i = 0; i < QUEUES_MAX; i++)
+		forwards[port].by_queue[i] = 0;
+	forwards[port].queues = queues;
 	forwards[port].on = true;
 	return 0;
 }
@@ -284,7 +295,6 @@ on_event(uint16_t port, enum rte_eth_event_type type, void *arg __rte_unused,
 		forwards[port].on = false;
 		while (forward_at == port)
 			usleep(IDLE_US);
-		has_queues[port] = false;
 	}
 
 	pthread_mutex_lock(&event_lock);
@@ -453,53 +463,266 @@ do_ports(char *args __rte_unused)
 	say("\n");
 }
 
-/** The one pool of all ports; NULL and rte_errno if there is no memory. */
+/** The pool of all ports, or of all with frames that fill no usual mbuf; NULL and rte_errno if there is no memory. */
 static struct rte_mempool *
-mbuf_pool(void)
+mbuf_pool(uint16_t mtu)
 {
-	static struct rte_mempool *pool;
+	static struct rte_mempool *pools[2];
+	bool jumbo = mtu > RTE_ETHER_MTU;
 
-	if (pool == NULL)
-		pool = rte_pktmbuf_pool_create("app", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-				SOCKET_ID_ANY);
-	return pool;
+	if (pools[jumbo] == NULL)
+		pools[jumbo] = rte_pktmbuf_pool_create(jumbo ? "jumbo" : "app", MBUFS, 0, 0,
+				jumbo ? JUMBO_ROOM : RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	return pools[jumbo];
 }
 
 static int
-start(uint16_t port)
+start(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
 {
+	uint16_t rx_descriptors = descriptors, tx_descriptors = descriptors;
+	struct rte_mempool *pool = mbuf_pool(mtu);
 	struct rte_eth_conf conf = { 0 };
 	struct rte_eth_dev_info info;
-	uint16_t rx_descriptors = DESCRIPTORS, tx_descriptors = DESCRIPTORS;
 	int ret;
 
-	if (mbuf_pool() == NULL)
+	if (pool == NULL)
 		return -rte_errno;
-	if (has_queues[port]) {
-		ret = rte_eth_dev_start(port);
-		return ret < 0 ? ret : forward_add(port);
-	}
 	if ((ret = rte_eth_dev_info_get(port, &info)) < 0)
 		return ret;
 	conf.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
-	if ((ret = rte_eth_dev_configure(port, 1, 1, &conf)) < 0 ||
+	conf.rxmode.mtu = mtu;
+	if ((ret = rte_eth_dev_configure(port, queues, queues, &conf)) < 0 ||
 			(ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx_descriptors,
-				&tx_descriptors)) < 0 ||
-			(ret = rte_eth_rx_queue_setup(port, 0, rx_descriptors, SOCKET_ID_ANY,
-				NULL, mbuf_pool())) < 0 ||
-			(ret = rte_eth_tx_queue_setup(port, 0, tx_descriptors, SOCKET_ID_ANY,
-				NULL)) < 0)
+				&tx_descriptors)) < 0)
 		return ret;
-	has_queues[port] = true;
+	for (uint16_t i = 0; i < queues; i++)
+		if ((ret = rte_eth_rx_queue_setup(port, i, rx_descriptors, SOCKET_ID_ANY,
+					NULL, pool)) < 0 ||
+				(ret = rte_eth_tx_queue_setup(port, i, tx_descriptors,
+					SOCKET_ID_ANY, NULL)) < 0)
+			return ret;
 	if ((ret = rte_eth_dev_start(port)) < 0)
 		return ret;
-	return forward_add(port);
+	return forward_add(port, queues);
 }
 
 static void
 do_start(uint16_t port)
 {
-	reply(start(port));
+	reply(start(port, 1, DESCRIPTORS, 0));
+}
+
+static void
+do_setup(char *args)
+{
+	const char *name = next_word(&args);
+	unsigned long queues = strtoul(next_word(&args), NULL, 10);
+	unsigned long descriptors = strtoul(next_word(&args), NULL, 10);
+	unsigned long mtu = strtoul(next_word(&args), NULL, 10);
+	uint16_t port;
+	int ret;
+
+	if (rte_eth_dev_get_port_by_name(name, &port) != 0 || queues > QUEUES_MAX) {
+		reply(-ENODEV);
+		return;
+	}
+	forward_remove(port);
+	ret = rte_eth_dev_stop(port);
+	reply(ret < 0 ? ret : start(port, queues, descriptors, mtu));
+}
+
+static void
+do_queues(uint16_t port)
+{
+	say("ok");
+	for (uint16_t i = 0; i < forwards[port].queues; i++)
+		say(" %" PRIuLEAST64, (uint_least64_t)forwards[port].by_queue[i]);
+	say("\n");
+}
+
+/* Single calls, each with arguments that it accepts where it is offered. */
+
+static struct rte_ether_addr call_mac = { .addr_bytes = { 0x00, 0x15, 0x5d, 0x77, 0x77, 0x77 } };
+
+static int call_rx_setup(uint16_t port)
+{
+	return rte_eth_rx_queue_setup(port, 0, DESCRIPTORS, SOCKET_ID_ANY, NULL, mbuf_pool(0));
+}
+
+static int call_tx_setup(uint16_t port)
+{
+	return rte_eth_tx_queue_setup(port, 0, DESCRIPTORS, SOCKET_ID_ANY, NULL);
+}
+
+static int call_configure(uint16_t port)
+{
+	struct rte_eth_conf conf = { 0 };
+
+	return rte_eth_dev_configure(port, 1, 1, &conf);
+}
+
+static int call_rx_start(uint16_t port) { return rte_eth_dev_rx_queue_start(port, 0); }
+static int call_rx_stop(uint16_t port) { return rte_eth_dev_rx_queue_stop(port, 0); }
+static int call_tx_start(uint16_t port) { return rte_eth_dev_tx_queue_start(port, 0); }
+static int call_tx_stop(uint16_t port) { return rte_eth_dev_tx_queue_stop(port, 0); }
+static int call_intr_enable(uint16_t port) { return rte_eth_dev_rx_intr_enable(port, 0); }
+static int call_intr_disable(uint16_t port) { return rte_eth_dev_rx_intr_disable(port, 0); }
+static int call_mtu(uint16_t port) { return rte_eth_dev_set_mtu(port, 1400); }
+static int call_vlan_filter(uint16_t port) { return rte_eth_dev_vlan_filter(port, 7, 1); }
+static int call_vlan_strip(uint16_t port) { return rte_eth_dev_set_vlan_offload(port, RTE_ETH_VLAN_STRIP_OFFLOAD); }
+static int call_mac_add(uint16_t port) { return rte_eth_dev_mac_addr_add(port, &call_mac, 0); }
+static int call_mac_remove(uint16_t port) { return rte_eth_dev_mac_addr_remove(port, &call_mac); }
+static int call_mc_list(uint16_t port) { return rte_eth_dev_set_mc_addr_list(port, NULL, 0); }
+static int call_ptypes(uint16_t port) { return rte_eth_dev_get_supported_ptypes(port, ~0u, NULL, 0); }
+static int call_xstats(uint16_t port) { return rte_eth_xstats_get(port, NULL, 0); }
+static int call_xstats_names(uint16_t port) { return rte_eth_xstats_get_names(port, NULL, 0); }
+
+static int call_link(uint16_t port)
+{
+	struct rte_eth_link link;
+
+	return rte_eth_link_get(port, &link);
+}
+
+static int call_stats(uint16_t port)
+{
+	struct rte_eth_stats stats;
+
+	return rte_eth_stats_get(port, &stats);
+}
+
+static int call_infos(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+
+	return rte_eth_dev_info_get(port, &info);
+}
+
+/** As it is: another would be another port to those who send to it. */
+static int call_mac_set(uint16_t port)
+{
+	struct rte_ether_addr mac;
+	int ret = rte_eth_macaddr_get(port, &mac);
+
+	return ret < 0 ? ret : rte_eth_dev_default_mac_addr_set(port, &mac);
+}
+
+static int call_flow_control_get(uint16_t port)
+{
+	struct rte_eth_fc_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	return rte_eth_dev_flow_ctrl_get(port, &conf);
+}
+
+static int call_flow_control_set(uint16_t port)
+{
+	struct rte_eth_fc_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	return rte_eth_dev_flow_ctrl_set(port, &conf);
+}
+
+static int call_rss(uint16_t port)
+{
+	struct rte_eth_rss_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	return rte_eth_dev_rss_hash_update(port, &conf);
+}
+
+static int call_flow_create(uint16_t port)
+{
+	struct rte_flow_attr attributes;
+	struct rte_flow_item pattern[2];
+	struct rte_flow_action actions[2];
+	struct rte_flow_error error;
+
+	memset(&attributes, 0, sizeof(attributes));
+	memset(pattern, 0, sizeof(pattern));
+	memset(actions, 0, sizeof(actions));
+	memset(&error, 0, sizeof(error));
+	attributes.ingress = 1;
+	pattern[0].type = RTE_FLOW_ITEM_TYPE_ETH;
+	pattern[1].type = RTE_FLOW_ITEM_TYPE_END;
+	actions[0].type = RTE_FLOW_ACTION_TYPE_DROP;
+	actions[1].type = RTE_FLOW_ACTION_TYPE_END;
+	return rte_flow_create(port, &attributes, pattern, actions, &error) == NULL ? -rte_errno : 0;
+}
+
+static int call_flow_flush(uint16_t port)
+{
+	struct rte_flow_error error;
+
+	return rte_flow_flush(port, &error);
+}
+
+static int call_flow_isolate(uint16_t port)
+{
+	struct rte_flow_error error;
+
+	return rte_flow_isolate(port, 0, &error);
+}
+
+static const struct {
+	const char *name;
+	int (*run_on)(uint16_t port);
+} calls[] = {
+	{ .name = "allmulticast_disable", .run_on = rte_eth_allmulticast_disable },
+	{ .name = "allmulticast_enable", .run_on = rte_eth_allmulticast_enable },
+	{ .name = "configure", .run_on = call_configure },
+	{ .name = "flow_create", .run_on = call_flow_create },
+	{ .name = "flow_ctrl_get", .run_on = call_flow_control_get },
+	{ .name = "flow_ctrl_set", .run_on = call_flow_control_set },
+	{ .name = "flow_flush", .run_on = call_flow_flush },
+	{ .name = "flow_isolate", .run_on = call_flow_isolate },
+	{ .name = "infos_get", .run_on = call_infos },
+	{ .name = "link_get", .run_on = call_link },
+	{ .name = "mac_addr_add", .run_on = call_mac_add },
+	{ .name = "mac_addr_remove", .run_on = call_mac_remove },
+	{ .name = "mac_addr_set", .run_on = call_mac_set },
+	{ .name = "mc_addr_list_set", .run_on = call_mc_list },
+	{ .name = "mtu_set", .run_on = call_mtu },
+	{ .name = "promiscuous_disable", .run_on = rte_eth_promiscuous_disable },
+	{ .name = "promiscuous_enable", .run_on = rte_eth_promiscuous_enable },
+	{ .name = "ptypes_get", .run_on = call_ptypes },
+	{ .name = "rss_hash_update", .run_on = call_rss },
+	{ .name = "rx_intr_disable", .run_on = call_intr_disable },
+	{ .name = "rx_intr_enable", .run_on = call_intr_enable },
+	{ .name = "rx_queue_setup", .run_on = call_rx_setup },
+	{ .name = "rx_queue_start", .run_on = call_rx_start },
+	{ .name = "rx_queue_stop", .run_on = call_rx_stop },
+	{ .name = "set_link_down", .run_on = rte_eth_dev_set_link_down },
+	{ .name = "set_link_up", .run_on = rte_eth_dev_set_link_up },
+	{ .name = "stats_get", .run_on = call_stats },
+	{ .name = "stats_reset", .run_on = rte_eth_stats_reset },
+	{ .name = "tx_queue_setup", .run_on = call_tx_setup },
+	{ .name = "tx_queue_start", .run_on = call_tx_start },
+	{ .name = "tx_queue_stop", .run_on = call_tx_stop },
+	{ .name = "vlan_filter", .run_on = call_vlan_filter },
+	{ .name = "vlan_strip", .run_on = call_vlan_strip },
+	{ .name = "xstats_get", .run_on = call_xstats },
+	{ .name = "xstats_get_names", .run_on = call_xstats_names },
+	{ .name = "xstats_reset", .run_on = rte_eth_xstats_reset },
+};
+
+static void
+do_call(char *args)
+{
+	const char *name = next_word(&args);
+	uint16_t port;
+
+	if (rte_eth_dev_get_port_by_name(next_word(&args), &port) != 0) {
+		reply(-ENODEV);
+		return;
+	}
+	for (unsigned int i = 0; i < RTE_DIM(calls); i++) {
+		if (strcmp(calls[i].name, name) == 0) {
+			reply(calls[i].run_on(port));
+			return;
+		}
+	}
+	reply(-ENOSYS);
 }
 
 static void
@@ -746,6 +969,7 @@ static const struct {
 	void (*run_on)(uint16_t port);
 } commands[] = {
 	{ .name = "attach", .run = do_attach },
+	{ .name = "call", .run = do_call },
 	{ .name = "cleanup", .run = do_cleanup },
 	{ .name = "close", .run_on = do_close },
 	{ .name = "count", .run = do_count },
@@ -761,10 +985,12 @@ static const struct {
 	{ .name = "mac", .run_on = do_mac },
 	{ .name = "own", .run_on = do_own },
 	{ .name = "ports", .run = do_ports },
+	{ .name = "queues", .run_on = do_queues },
 	{ .name = "quit", .run = do_quit },
 #ifdef SECOND
 	{ .name = "second", .run = do_second },
 #endif
+	{ .name = "setup", .run = do_setup },
 	{ .name = "start", .run_on = do_start },
 	{ .name = "stats", .run_on = do_stats },
 	{ .name = "stop", .run_on = do_stop },

@@ -90,10 +90,15 @@ impl App {
 
     /// Starts `dpdk-testpmd`, as it is distributed, with the driver's plugin; it sends back what it receives.
     pub fn testpmd(arguments: &[&str]) -> Self {
+        Self::spawn(Self::command_of_testpmd(arguments))
+    }
+
+    /// The command of [`App::testpmd`], to which options of its own can be added.
+    pub fn command_of_testpmd(arguments: &[&str]) -> Command {
         // It wants a second thread for packets.
         let mut command = Self::with_plugin("dpdk-testpmd", "0@0,1@0", &[], arguments);
         command.args(["--", "--forward-mode=macswap", "--total-num-mbufs=4096"]);
-        Self::spawn(command)
+        command
     }
 
     fn with_plugin(program: &str, cores: &str, first: &[&str], last: &[&str]) -> Command {
@@ -177,6 +182,16 @@ impl App {
             Err(RecvTimeoutError::Timeout) => panic!("the application does not answer"),
             Err(RecvTimeoutError::Disconnected) => panic!("the application ended"),
         }
+    }
+
+    /// Sends a line to which no reply is awaited.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").expect("the application ended");
+    }
+
+    /// Waits until it has ended by itself, and returns how.
+    pub fn ended(mut self) -> ExitStatus {
+        wait_for("the application ends", || self.process.try_wait())
     }
 
     /// Sends a command and returns the whole reply.
