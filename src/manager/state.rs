@@ -674,11 +674,16 @@ impl State {
                 }
                 continue;
             };
-            if named || answers.configured.get(&index) == Some(&false) {
-                begun.extend(self.fill_place(&instance, position, index, names, now));
-            } else if let Some(wanted) = self.wanted(&instance, position) {
-                info!("{}: {selector} is in use or may be, looking again later", instance.to_string_lossy());
-                wanted.put_off(now);
+            match answers.configured.get(&index) {
+                Some(true) if !named => {
+                    info!("{}: {selector} is in use or may be, looking again later", instance.to_string_lossy());
+                    if let Some(wanted) = self.wanted(&instance, position) {
+                        wanted.put_off(now);
+                    }
+                }
+                // A port that is gone has just left it, which is worth another look.
+                None if !named => self.appeared = true,
+                _ => begun.extend(self.fill_place(&instance, position, index, names, now)),
             }
         }
         begun
