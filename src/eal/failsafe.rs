@@ -215,6 +215,11 @@ impl Mends {
 /// Name under which failsafe owns its sub-devices (`drivers/net/failsafe/failsafe_private.h`, `FAILSAFE_OWNER_NAME`).
 const OWNER: &CStr = c"Fail-safe";
 
+/// Tells whether a failsafe port has what sits on a PCI function.
+pub fn has(occupant: &Occupant) -> bool {
+    matches!(occupant, Occupant::Busy { by: Some(by) } if by.as_bytes() == OWNER.to_bytes())
+}
+
 /// A burst function, kept as a pointer: it is only copied.
 type Burst = *mut c_void;
 

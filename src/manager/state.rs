@@ -18,6 +18,7 @@ use crate::address::{IfIndex, MacAddr, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::delivery::{LOOK, Situation, VfLink};
 use crate::eal::ethdev::{self, Occupant};
+use crate::eal::failsafe;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{Dump, LinkEvent};
@@ -590,9 +591,7 @@ impl State {
         let situation = Situation {
             occupant: claimed.as_ref().or_else(|| answers.occupants.get(&function))?,
             has_verbs: answers.verbs.get(&vf.address).copied().unwrap_or_default(),
-            holds_other: port
-                .held_before()
-                .is_some_and(|held| matches!(answers.occupants.get(&held), Some(Occupant::Busy { .. }))),
+            holds_other: port.held_before().is_some_and(|held| answers.occupants.get(&held).is_some_and(failsafe::has)),
             is_sure: self.links.is_sure(vf.index),
         };
         *due = false;
