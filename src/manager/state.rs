@@ -286,6 +286,8 @@ impl State {
         let wanted = missing.iter().map(|&selector| Wanted::new(selector, open)).collect();
         let named = !args.selectors.is_empty();
         self.instances.insert(name.to_owned(), Instance { named, force: args.force, options, wanted });
+        // What came since its links were chosen may be among what it lacks.
+        self.appeared = true;
         let mut begun = Vec::new();
         for link in chosen {
             let server = self.port_serving(link.index).map(|port| port.phase);
