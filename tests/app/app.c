@@ -14,6 +14,7 @@
  *   cycle <n> <vdev> [<args>]      n times both            ok <n>
  *   ports                          all, owned or not       ok <id>:<name>:<owned> …
  *   vdevs                          devargs of the vdev bus ok <name>[,<args>] …
+ *   configure <port>               with a queue each way
  *   start <port>                   configure, start, and send back what it receives
  *   setup <port> <queues> <descriptors> <mtu>
  *                                  stop, and start like that
@@ -477,7 +478,7 @@ mbuf_pool(uint16_t mtu)
 }
 
 static int
-start(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
+configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
 {
 	uint16_t rx_descriptors = descriptors, tx_descriptors = descriptors;
 	struct rte_mempool *pool = mbuf_pool(mtu);
@@ -501,7 +502,22 @@ start(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
 				(ret = rte_eth_tx_queue_setup(port, i, tx_descriptors,
 					SOCKET_ID_ANY, NULL)) < 0)
 			return ret;
-	if ((ret = rte_eth_dev_start(port)) < 0)
+	return 0;
+}
+
+static void
+do_configure(uint16_t port)
+{
+	reply(configure(port, 1, DESCRIPTORS, 0));
+}
+
+static int
+start(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
+{
+	int ret;
+
+	if ((ret = configure(port, queues, descriptors, mtu)) < 0 ||
+			(ret = rte_eth_dev_start(port)) < 0)
 		return ret;
 	return forward_add(port, queues);
 }
@@ -972,6 +988,7 @@ static const struct {
 	{ .name = "call", .run = do_call },
 	{ .name = "cleanup", .run = do_cleanup },
 	{ .name = "close", .run_on = do_close },
+	{ .name = "configure", .run_on = do_configure },
 	{ .name = "count", .run = do_count },
 	{ .name = "cycle", .run = do_cycle },
 	{ .name = "detach", .run = do_detach },

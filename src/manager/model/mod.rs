@@ -12,7 +12,7 @@
 //! ```
 //! A history follows from its seed. One that fails is shrunk and told as a script, which `MODEL_SCRIPT=<file>` plays
 //! again; `MODEL_SEED` plays the history of that seed, and `MODEL_STEPS` says how many moves are made in all, of seeds from there
-//! on.
+//! on. `MODEL_WRITE=<folder>` writes the scripts of ten histories that `tests/replay.rs` can play, from `MODEL_SEED` on.
 
 mod check;
 mod driver;
@@ -64,6 +64,33 @@ fn history(seed: u64, counts: &mut BTreeMap<String, u64>) -> Option<Vec<String>>
     None
 }
 
+/// How many histories are written, the moves of one, and those from one rest to the next.
+const WRITTEN: usize = 10;
+const SHORT: usize = 100;
+const ACT: usize = 20;
+
+/// How often a VF is held at rest in one that is worth it.
+const HELD: u64 = 8;
+
+/// Writes the history of a seed, of moves that can be made on a stage, if it is worth it.
+fn write(folder: &str, seed: u64) -> bool {
+    let (mut chooser, model) = (Chooser::new(seed), Model::new());
+    let mut script = Vec::new();
+    for position in 1..=SHORT {
+        let text = if position % ACT == 0 { "rest".to_owned() } else { chooser.next_on_stage(&model) };
+        moves::play(&model, &text).unwrap_or_else(|| panic!("no such move: {text}"));
+        script.push(text);
+    }
+    if replay(&script).is_some() {
+        tell(&script, &format!("the history that MODEL_SEED={seed} writes"));
+    }
+    let worth = model.counts.borrow().get("a VF held at rest").is_some_and(|&held| held >= HELD);
+    if worth {
+        std::fs::write(format!("{folder}/{seed}.txt"), script.join("\n") + "\n").unwrap();
+    }
+    worth
+}
+
 /// What broke, whatever the addresses and names.
 fn kind(broken: &str) -> String {
     broken.split(|c: char| !c.is_alphabetic() && c != ' ').next().unwrap_or_default().to_owned()
@@ -113,6 +140,11 @@ fn random_histories_break_nothing() {
         return;
     }
     let (first, steps) = (number("MODEL_SEED"), number("MODEL_STEPS"));
+    if let Ok(folder) = std::env::var("MODEL_WRITE") {
+        let first = first.unwrap_or_default();
+        let written = (first..).filter(|&seed| write(&folder, seed)).take(WRITTEN).count();
+        return assert_eq!(written, WRITTEN);
+    }
     let steps = steps.unwrap_or(if first.is_some() { 1 } else { 1_000_000 });
     let (first, count) = (first.unwrap_or_default(), steps.div_ceil(HISTORY as u64));
     let mut counts = BTreeMap::new();

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use super::check;
 use super::driver::{Call, Shared, Task};
-use super::failsafe;
+use super::failsafe::{self, Level};
 use super::random::Random;
 use super::world::{Function, Owner, Pmd};
 use crate::address::{IfName, MacAddr, PciAddr};
@@ -318,6 +318,18 @@ pub(super) fn is_adverse(text: &str) -> bool {
     }
 }
 
+/// Whether a move can be made among real links and a real EAL as well (`tests/replay.rs`), which pause where they like.
+fn is_on_stage(text: &str) -> bool {
+    let words: Vec<&str> = text.split(' ').collect();
+    match *words.as_slice() {
+        ["function", _, "unplugged"] | ["function", _, "pmd", "makes" | "fails" | "fails-once" | "no-port"] => true,
+        ["function", ..] | ["link", _, "master" | "configured" | "bare", ..] => false,
+        ["port", _, what] => matches!(what, "configured" | "started" | "stopped" | "closed"),
+        [what, ..] => matches!(what, "netvsc" | "vf" | "other" | "link" | "probe" | "remove" | "wait" | "rest"),
+        [] => false,
+    }
+}
+
 /// Chooses the moves of a history.
 #[derive(Debug)]
 pub(super) struct Chooser {
@@ -370,6 +382,32 @@ impl Chooser {
         }
         loop {
             if let Some(text) = choose_event(model, random).filter(|text| !self.calm || !is_adverse(text)) {
+                return text;
+            }
+        }
+    }
+
+    /// As [`Chooser::next`], of the moves that can be made on a stage; the application comes to its end in between, mostly
+    /// starts what it has, and some of the VFs that come find a PMD that fails.
+    pub(super) fn next_on_stage(&mut self, model: &Shared) -> String {
+        if model.application.borrow().is_some() {
+            return "wait 100".to_owned();
+        }
+        let mut ports: Vec<_> = model.world.borrow().failsafes.iter().map(|(&id, port)| (id, port.level)).collect();
+        ports.retain(|&(_, level)| level < Level::Started);
+        if let Some((id, level)) = ports.first().filter(|_| self.random.below(3) == 0) {
+            return format!("port {id} {}", if *level < Level::Active { "configured" } else { "started" });
+        }
+        loop {
+            let text = self.next(model);
+            let comes = text.rsplit_once(" at ").filter(|_| self.random.below(3) == 0);
+            if let Some((_, function)) = comes {
+                let pmd = self.random.of(&["makes", "makes", "fails-once", "fails", "no-port"]).unwrap();
+                let before = format!("function {function} pmd {pmd}");
+                self.plan.push(text);
+                return before;
+            }
+            if is_on_stage(&text) {
                 return text;
             }
         }
