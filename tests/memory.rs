@@ -37,8 +37,9 @@ fn clean_up_after(story: impl FnOnce(&mut Stage, &mut App)) {
     command.args(["--addr-no-randomize", application, "--lcores", "0@0", "--no-telemetry", "--no-huge", "-m", "128"]);
     command.args(["--no-shconf", "-b", VF, "--vdev", &format!("{INSTANCE},{ARGUMENTS}")]);
     command.env("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1:exitcode=99");
-    // failsafe forgets the arguments of a VF that went when it reads the next address: a byte each, as they are empty.
-    std::fs::write("/run/leaks", "leak:fs_parse_device\n").unwrap();
+    // failsafe forgets the arguments of a VF that went when it reads the next address: a byte each, as they are empty. It
+    // has them of the address that it read, or of the device that it took over.
+    std::fs::write("/run/leaks", "leak:fs_parse_device\nleak:fs_bus_init\n").unwrap();
     command.env("LSAN_OPTIONS", "suppressions=/run/leaks:print_suppressions=0");
     let mut app = App::up(command);
     story(&mut stage, &mut app);
