@@ -407,8 +407,8 @@ impl Delivery {
     }
 }
 
-/// The pause after so many failures in a row.
-fn pause(failures: u32) -> Duration {
+/// The pause after so many failures in a row, of a VF or of a port: 1, 2, 4 … 60 s.
+pub(crate) fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(PAUSE_MAX)
 }
 

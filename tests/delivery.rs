@@ -5,10 +5,11 @@
 mod stage;
 
 use std::fs;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use stage::{App, MAC, Mailbox, PCI, Place as _, Stage, Traffic, exchange, expect_answer, ip, ip_batch, wait_for};
+use stage::{
+    App, Churn, MAC, Mailbox, PCI, Place as _, Stage, Traffic, exchange, expect_answer, ip, ip_batch, wait_for,
+};
 
 const FAILSAFE: &str = "net_failsafe_vsc0";
 const INSTANCE: &str = "net_vdev_netvsc0";
@@ -544,30 +545,6 @@ fn link_events_that_cannot_be_read_cost_next_to_nothing_and_are_followed_again_a
     expect_fallback(&mut app, ONE);
     stage.vf_appears("vf1", TWO, MAC);
     expect_attached(&mut app, "vf1", TWO);
-}
-
-/// Makes and deletes links until this is dropped, so fast that hardly a list of two thousand links finds no change.
-struct Churn(Vec<Child>);
-
-impl Churn {
-    fn begin() -> Self {
-        let spawn = |one: usize| {
-            let path = format!("/run/churn{one}");
-            let round = format!("link add x{one} type bridge\nlink del x{one}\n");
-            fs::write(&path, round.repeat(100_000)).unwrap();
-            Command::new("ip").args(["-batch", &path]).spawn().unwrap()
-        };
-        Self((0..2).map(spawn).collect())
-    }
-}
-
-impl Drop for Churn {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 #[test]

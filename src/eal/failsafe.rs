@@ -43,7 +43,7 @@ use crate::address::PciAddr;
 const BURST: Duration = Duration::from_millis(1);
 
 /// How long the closing of a failsafe port with its VF may take.
-const QUIET: Duration = Duration::from_secs(2);
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
 /// The mends of all failsafe ports of ours, which it knows by the names of their devices.
 ///

@@ -16,13 +16,14 @@ use super::rescan::rescan;
 use super::state::Scope;
 use super::watch::{self, watch_on};
 use super::{MANAGER, try_lock};
+use crate::delivery;
 use crate::eal::alarm::{self, OnInterruptThread};
 
 /// Period of the safety net.
-pub(super) const TICK: Duration = Duration::from_secs(5);
+pub(super) const TICK: Duration = delivery::LOOK;
 
 /// Period of checks for what no event announces: an address that failsafe has yet to read, a port to be tried again.
-const PACE: Duration = Duration::from_secs(1);
+pub(super) const PACE: Duration = Duration::from_secs(1);
 
 /// Delay of a kick. A port that is about to go is still there when we hear of it (`rte_eth_dev_release_port`).
 pub(super) const KICK: Duration = Duration::from_millis(1);

@@ -2,14 +2,12 @@
 //! One instance: which links it wants, and what has become of each.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::address::{IfIndex, IfName};
 use crate::args::Selector;
+use crate::delivery::pause;
 use crate::port::{Options, PortId};
-
-/// The longest pause between two tries to make a port that DPDK refuses.
-const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Where a link that an instance wants stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +45,8 @@ impl Wanted {
 
     /// Notes that its port could not be made, and waits longer each time before the next try.
     pub(super) fn put_off(&mut self, now: Instant) {
-        let pause = Duration::from_secs(1 << self.failures.min(6)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
-        self.place = Place::Open { not_before: Some(now + pause) };
+        self.place = Place::Open { not_before: Some(now + pause(self.failures)) };
     }
 }
 

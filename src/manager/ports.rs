@@ -19,7 +19,7 @@ use crate::port::PortId;
 
 /// How long another thread waits for the interrupt thread, which may be hot-plugging: not for ever, as that one may wait
 /// for a lock that the other thread holds.
-const PARKING_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PARKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps the interrupt thread out of hot-plug until what is returned ends; `None` when it is busy in there.
 pub(super) fn alone() -> Option<Parked> {

@@ -27,13 +27,13 @@ use crate::link::{KernelDriver, Parent};
 use crate::port::PortId;
 
 /// How often a VF is looked at that waits for its ibverbs device.
-const VERBS_POLL: Duration = Duration::from_millis(20);
+pub(super) const VERBS_POLL: Duration = Duration::from_millis(20);
 
 /// How often the kernel's queue is read in one rescan, and lists asked for: what is left calls again.
-const HEAR_ROUNDS: u32 = 4;
+pub(super) const HEAR_ROUNDS: u32 = 4;
 
 /// More steps than any rescan takes: parents, drivers, occupants, orders, and the same once more for what was attached.
-const STEPS_MAX: u32 = 32;
+pub(super) const STEPS_MAX: u32 = 32;
 
 /// What to do when another thread holds the state or the ear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

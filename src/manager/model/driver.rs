@@ -11,8 +11,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+pub(super) use super::super::alarms::TICK;
+use super::super::alarms::{KICK, PACE};
 use super::super::facts::{Answers, Questions};
-use super::super::rescan::Attend;
+use super::super::ports::PARKING_PATIENCE;
+use super::super::rescan::{Attend, HEAR_ROUNDS, STEPS_MAX, VERBS_POLL};
 use super::super::state::{Chosen, Order, Scope, Selected, Serial, State, Step};
 use super::check;
 use super::failsafe;
@@ -20,20 +23,11 @@ use super::world::{Function, Owner, World};
 use crate::address::PciAddr;
 use crate::args::Args;
 use crate::eal::Errno;
+use crate::eal::failsafe::QUIET;
 use crate::host::Drained;
 use crate::port::PortId;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
-
-pub(super) const TICK: Duration = Duration::from_secs(5);
-const PACE: Duration = Duration::from_secs(1);
-const KICK: Duration = Duration::from_millis(1);
-const VERBS_POLL: Duration = Duration::from_millis(20);
-const QUIET: Duration = Duration::from_secs(2);
-const PARKING_PATIENCE: Duration = Duration::from_secs(1);
-const HEAR_ROUNDS: u32 = 4;
-const PROBE_HEAR_ROUNDS: u32 = 64;
-const STEPS_MAX: u32 = 32;
 
 /// Lets the other thread go on, if it is to.
 pub(super) async fn pause() {
@@ -738,7 +732,7 @@ impl Model {
         let names = self.world.borrow().names();
         pause().await;
         self.lock_ear().await;
-        let heard = self.hear(Attend::Wait, PROBE_HEAR_ROUNDS, true).await;
+        let heard = self.hear(Attend::Wait, super::super::HEAR_ROUNDS, true).await;
         let begun =
             heard.is_ok().then(|| self.state.borrow_mut().admit(name, args, &chosen, &missing, &names, self.now()));
         self.release_ear();
@@ -749,7 +743,7 @@ impl Model {
     async fn select(&self, args: &Args) -> Option<Selected> {
         let before = self.world.borrow().changes;
         self.lock_ear().await;
-        let heard = self.hear(Attend::Wait, PROBE_HEAR_ROUNDS, false).await;
+        let heard = self.hear(Attend::Wait, super::super::HEAR_ROUNDS, false).await;
         if heard.is_err() {
             self.release_ear();
             return None;
