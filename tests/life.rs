@@ -507,6 +507,24 @@ fn cleanup_with_a_vf_that_came_and_went() {
 }
 
 #[test]
+fn cleanup_right_after_a_vf_went_leaves_its_device_to_no_other_thread() {
+    let slow = stage::compile("tests/slow/remove.c", &["-shared", "-fPIC", "-lrte_eal"]);
+    // What is to be seen needs the threads to meet within a millisecond.
+    for _ in 0..5 {
+        let mut stage = Stage::new();
+        stage.netvsc_appears("eth1", MAC);
+        let mut command = App::command_with_plugin(&[], &[START]);
+        command.env("LD_PRELOAD", &slow);
+        let mut app = App::up(command);
+        app.ok(&format!("start {FAILSAFE}"));
+        stage.vf_appears("vf0", VF, MAC);
+        expect_frames("vf0");
+        // Its port is gone then, its device not yet.
+        assert!(app.cleanup_when_gone(VF, || stage.vf_goes("vf0", VF)).success());
+    }
+}
+
+#[test]
 fn cleanup_while_failsafe_hot_plugs() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);

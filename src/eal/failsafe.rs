@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::alarm::OnInterruptThread;
+use super::alarm::{OnInterruptThread, Parked};
 use super::ethdev::{self, Occupant, PortNumber};
 use super::{Errno, alarm, fallback, sys};
 use crate::address::PciAddr;
@@ -177,6 +177,16 @@ impl Mends {
 
     /// Hot-removes the devices that failsafe is through with. Does nothing while it is quiet.
     pub fn settle(&self, _: &OnInterruptThread, now: Instant) {
+        self.remove_hidden(now);
+    }
+
+    /// As [`Mends::settle`], for a thread that may go on to clean up the bus of such a device.
+    pub fn settle_alone(&self, _: &Parked, now: Instant) {
+        self.remove_hidden(now);
+    }
+
+    /// While the interrupt thread is in no callback of failsafe's.
+    fn remove_hidden(&self, now: Instant) {
         let hidden = {
             let mut record = self.record();
             if record.is_quiet(now) {
@@ -326,8 +336,8 @@ impl Hidden {
         Some(Self { address, device, driver: known })
     }
 
-    /// Shows the device again and hot-removes it. On the interrupt thread, once the callback that released its port is
-    /// through.
+    /// Shows the device again and hot-removes it, once the callback that released its port is through: on the interrupt
+    /// thread, or while that one is parked.
     ///
     /// # Errors
     /// What `rte_dev_remove` returned.

@@ -311,10 +311,12 @@ fn warn_addressed(instance: &str, link: &Chosen) {
 pub fn remove(name: &CStr) -> Result<(), Errno> {
     debug!("{}: removed", name.to_string_lossy());
     if lock().has_instance(name) {
-        let _alone = ports::alone().ok_or(Errno(libc::EBUSY))?;
+        let alone = ports::alone().ok_or(Errno(libc::EBUSY))?;
         // What another thread is making is closed by that one.
         let closing = lock().withdraw(name);
         closing.into_iter().for_each(ports::close);
+        // What calls us may be about to clean up the PCI bus, so nothing on it is left to the interrupt thread.
+        MANAGER.mends.settle_alone(&alone, Instant::now());
         ports::detach_left();
     }
     watch::watch();

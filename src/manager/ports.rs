@@ -102,8 +102,7 @@ fn detach(function: PciAddr) {
     lock().detached(function);
 }
 
-/// Takes away the VFs that were attached for ports that are gone. At once, as what calls us may be about to clean up the
-/// bus they are on. The interrupt thread is kept [`alone`].
+/// Takes away the VFs that were attached for ports that are gone. The interrupt thread is kept [`alone`].
 pub(super) fn detach_left() {
     // The state is released before each is detached.
     let functions = lock().take_to_detach();

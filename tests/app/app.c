@@ -39,7 +39,8 @@
  *   hurry                          let nobody take the CPU from forwarding, as
  *                                  on a core of its own
  *   time <vdev> [<args>]           attach, and how long    ok <ns>
- *   cleanup                        rte_eal_cleanup with the ports as they are; exit 0
+ *   cleanup [<port>]               rte_eal_cleanup with the ports as they are, and
+ *                                  as soon as that one is gone; exit 0
  *   quit, or end of file           exit 0 without cleanup
  */
 
@@ -67,6 +68,7 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
+#include <rte_pause.h>
 
 #ifdef __cplusplus
 #include <atomic>
@@ -966,9 +968,13 @@ do_hurry(char *args __rte_unused)
 }
 
 static void
-do_cleanup(char *args __rte_unused)
+do_cleanup(char *args)
 {
+	uint16_t port;
+
 	forward_finish();
+	while (args != NULL && rte_eth_dev_get_port_by_name(args, &port) == 0)
+		rte_pause();
 	reply(rte_eal_cleanup());
 	exit(EXIT_SUCCESS);
 }

@@ -413,9 +413,21 @@ impl App {
 
     /// As [`App::cleanup`], with all that it has logged.
     pub fn cleanup_and_log(mut self) -> (ExitStatus, String) {
-        writeln!(self.stdin.as_mut().unwrap(), "cleanup").expect("the application ended");
+        self.tell("cleanup");
+        self.cleaned_up()
+    }
+
+    /// As [`App::cleanup`], as soon as the port `name` is gone, which `story` has happen.
+    pub fn cleanup_when_gone(mut self, name: &str, story: impl FnOnce()) -> ExitStatus {
+        self.tell(&format!("cleanup {name}"));
+        story();
+        self.cleaned_up().0
+    }
+
+    fn cleaned_up(mut self) -> (ExitStatus, String) {
         let status = wait_for("the application ends after cleanup", || self.process.try_wait());
         if !status.success() {
+            eprintln!("--- cleanup: {status}");
             self.show_log();
         }
         (status, self.log())

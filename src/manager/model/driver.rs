@@ -776,6 +776,7 @@ impl Model {
                 pause().await;
                 self.close(id).await;
             }
+            self.settle();
             self.detach_left();
             self.release_interrupt_thread();
         }
