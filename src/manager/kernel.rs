@@ -38,6 +38,11 @@ impl Ear {
         (kernel.map(|kernel| kernel.as_fd().try_clone_to_owned()), self.generation)
     }
 
+    /// Tells whether the sockets are open.
+    pub(super) fn is_open(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// The generation of the socket to watch.
     pub(super) fn generation(&self) -> u64 {
         self.generation

@@ -187,10 +187,10 @@ pub(super) fn hear_of_ports() -> Result<(), Errno> {
 /// Makes up, on the interrupt thread, for what [`watch()`] could not do elsewhere.
 pub(super) fn watch_on() {
     let settled = || {
-        let generation = try_lock_ear()?.generation();
+        let (is_open, generation) = try_lock_ear().map(|ear| (ear.is_open(), ear.generation()))?;
         let idle = try_lock()?.is_idle();
         let taken = Taken::take()?;
-        taken.0.as_ref().map(|watch| if idle { watch.is_off() } else { watch.is_on(generation) })
+        taken.0.as_ref().map(|watch| if idle { watch.is_off() && !is_open } else { watch.is_on(generation) })
     };
     match settled() {
         Some(true) => {}

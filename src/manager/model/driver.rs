@@ -392,7 +392,8 @@ impl Model {
                 return self.kick(KICK);
             }
             let is_on = driver.watched == Some(driver.generation) && driver.hears_of_ports && driver.tick.is_some();
-            if idle { driver.watched.is_none() && !driver.hears_of_ports } else { is_on }
+            let is_off = driver.watched.is_none() && !driver.hears_of_ports && !driver.ear_open;
+            if idle { is_off } else { is_on }
         };
         if !settled {
             self.watch().await;

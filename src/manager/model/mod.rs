@@ -128,16 +128,24 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
+/// Plays a script that is to break nothing.
+fn play(text: &str, origin: &str) {
+    let script: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if replay(&script).is_some() {
+        tell(&script, origin);
+    }
+}
+
+#[test]
+fn what_was_found_after_many_millions_of_moves_stays_mended() {
+    play(include_str!("found/sockets_open_when_idle.txt"), "sockets that nobody closes");
+}
+
 #[test]
 fn random_histories_break_nothing() {
     log::set_max_level(log::LevelFilter::Off);
     if let Ok(file) = std::env::var("MODEL_SCRIPT") {
-        let text = std::fs::read_to_string(file).unwrap();
-        let script: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        if replay(&script).is_some() {
-            tell(&script, "as the script says");
-        }
-        return;
+        return play(&std::fs::read_to_string(file).unwrap(), "as the script says");
     }
     let (first, steps) = (number("MODEL_SEED"), number("MODEL_STEPS"));
     if let Ok(folder) = std::env::var("MODEL_WRITE") {
