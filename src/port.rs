@@ -345,8 +345,12 @@ impl Port {
     }
 
     /// Notes that a function is posted to another port: nobody sat there, so failsafe has let go of it.
-    pub fn posted_elsewhere(&mut self, function: PciAddr) {
+    pub fn posted_elsewhere(&mut self, function: PciAddr, now: Instant) {
         self.held = self.held.filter(|&held| held != function);
+        let taken = self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_taken());
+        if let Some((_, delivery)) = taken {
+            *delivery = Delivery::new(now);
+        }
     }
 
     /// Tells whether whatever happens to it next is an event.
@@ -522,9 +526,9 @@ mod tests {
         take(&port);
         port.set_vf(Some(vf(2)), now);
         assert_eq!(port.held_before(), Some(vf(1).address));
-        port.posted_elsewhere(vf(3).address);
+        port.posted_elsewhere(vf(3).address, now);
         assert_eq!(port.held_before(), Some(vf(1).address));
-        port.posted_elsewhere(vf(1).address);
+        port.posted_elsewhere(vf(1).address, now);
         assert_eq!(port.held_before(), None);
     }
 

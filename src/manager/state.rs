@@ -222,8 +222,10 @@ impl State {
         for wanted in self.instances.values_mut().flat_map(|instance| &mut instance.wanted) {
             let is_named =
                 |link: &Option<Link>| link.as_ref().is_some_and(|link| pairing::names(&wanted.selector, link));
-            if is_named(&change.after) && !is_named(&change.before) {
+            // One that goes may leave another of the same MAC.
+            if is_named(&change.after) != is_named(&change.before) {
                 wanted.come();
+                self.appeared = true;
             }
         }
         for held in self.ports.values_mut() {
@@ -601,7 +603,7 @@ impl State {
             port::Order::Attach(function, mac) => Order::Attach(*serial, function, mac),
             port::Order::HandOver(function) => {
                 let others = self.ports.values_mut().filter(|held| held.port.id != id);
-                others.for_each(|held| held.port.posted_elsewhere(function));
+                others.for_each(|held| held.port.posted_elsewhere(function, now));
                 Order::HandOver(id, function)
             }
             port::Order::TakeBack(function) => Order::TakeBack(function),

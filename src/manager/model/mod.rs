@@ -139,6 +139,10 @@ fn play(text: &str, origin: &str) {
 #[test]
 fn what_was_found_after_many_millions_of_moves_stays_mended() {
     play(include_str!("found/sockets_open_when_idle.txt"), "sockets that nobody closes");
+    play(
+        include_str!("found/of_one_mac_the_other_goes.txt"),
+        "a link that waits for another of its MAC, which is gone",
+    );
 }
 
 #[test]

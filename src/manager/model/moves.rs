@@ -312,7 +312,9 @@ pub(super) fn is_adverse(text: &str) -> bool {
     let words: Vec<&str> = text.split(' ').collect();
     match *words.as_slice() {
         ["function", _, "unplugged"] => false,
-        ["function" | "sysfs" | "dpdk", ..] | ["kernel", "fails" | "unsteady", ..] | ["link", _, "down"] => true,
+        ["function" | "sysfs" | "dpdk", ..] | ["kernel", "fails" | "unsteady", ..] | ["link", _, "down" | "bare"] => {
+            true
+        }
         ["port", _, "busy" | "fallback", ..] => true,
         _ => false,
     }

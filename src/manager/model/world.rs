@@ -287,8 +287,13 @@ impl World {
 
 /// EAL: functions and ports.
 impl World {
-    /// Makes a function, or the one that was there come back.
+    /// Makes a function, or the one that was there come back. The kernel has taken its netdevices away before.
     pub(super) fn plug(&mut self, address: PciAddr, mac: MacAddr) {
+        if self.functions.get(&address).is_some_and(|function| function.gone) {
+            let on_it = self.links.values().filter(|link| link.parent == Parent::Pci(address));
+            let names: Vec<_> = on_it.map(|link| link.name).collect();
+            names.iter().for_each(|name| self.remove_link(name));
+        }
         let function = self.functions.entry(address).or_insert(Function {
             gone: false,
             mac,
