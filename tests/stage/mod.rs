@@ -147,7 +147,10 @@ impl Stage {
     /// Makes a VF's netdevice `name` on the PCI function `address`, whose wire ends at `<name>p`.
     pub fn vf_appears(&mut self, name: &str, address: &str, mac: &str) -> u32 {
         let index = self.vf_is_due(name, address);
-        veth(name, index, mac);
+        // Between two commands a busy kernel may take seconds, and a VF is attached that stays down for three. So it is
+        // nobody's VF until it is up.
+        veth(name, index, &format!("02:00:00:00:{:02x}:{:02x}", index >> 8 & 0xff, index & 0xff));
+        ip(&format!("link set {name} address {mac}"));
         index
     }
 

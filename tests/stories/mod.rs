@@ -66,6 +66,16 @@ fn change(traffic: &Traffic, what: &str, wire: &str, act: impl FnOnce()) {
     assert_eq!(traffic.lost(through..through + ENOUGH).len(), 0, "frames lost after: {what}");
 }
 
+/// Which frames these are, and which came back after them.
+fn told(traffic: &Traffic, lost: &[u32]) -> String {
+    let (Some(&first), Some(&last)) = (lost.first(), lost.last()) else { return "none".to_owned() };
+    let frames = traffic.frames();
+    let took = frames[last as usize].sent - frames[first as usize].sent;
+    let back = |number: u32| frames.get(number as usize).map(|frame| frame.back_by);
+    let (before, after) = (first.checked_sub(1).and_then(back), back(last + 1));
+    format!("{} from {first} to {last}, in {took:?}, the one before back by {before:?}, after by {after:?}", lost.len())
+}
+
 /// A VF comes, and takes the packets over without loss.
 fn vf_comes(place: &mut dyn Place, traffic: &Traffic, name: &str, address: &str) {
     let (first, wire) = (traffic.sent(), format!("{name}p"));
@@ -74,7 +84,8 @@ fn vf_comes(place: &mut dyn Place, traffic: &Traffic, name: &str, address: &str)
         traffic.also_from(&wire);
     });
     place.expect_driven(address);
-    assert_eq!(traffic.lost(first..traffic.sent()).len(), 0, "frames lost as a VF came");
+    let lost = traffic.lost(first..traffic.sent());
+    assert!(lost.is_empty(), "frames lost as a VF came: {}; {:?}", told(traffic, &lost), take_notes());
     // What the host sends by the VF arrives as well.
     expect_answer(&wire, MAC);
     expect_all_back(&wire, 20);

@@ -434,6 +434,14 @@ vf_start(struct rte_eth_dev *dev)
 				&room, sizeof(room)) != 0 ||
 			setsockopt(vf->socket, SOL_PACKET, PACKET_IGNORE_OUTGOING,
 				&on, sizeof(on)) != 0 ||
+			/*
+			 * As hardware would: after a carrier has come, a queueing
+			 * discipline drops all frames and says that they were sent,
+			 * until the kernel's linkwatch has its turn, which may take
+			 * seconds on a busy machine.
+			 */
+			setsockopt(vf->socket, SOL_PACKET, PACKET_QDISC_BYPASS,
+				&on, sizeof(on)) != 0 ||
 			setsockopt(vf->socket, SOL_PACKET, PACKET_AUXDATA,
 				&on, sizeof(on)) != 0 ||
 			bind(vf->socket, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
