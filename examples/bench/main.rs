@@ -13,7 +13,7 @@
 //!   churn    the same, while links change that are no concern  latency.rs   stand-in for failsafe
 //!   attach   a VF's link appears -> a packet is sent by it     latency.rs   real failsafe
 //!   idle     the interrupt thread, nothing happening           cost.rs      real failsafe, stand-in with 32 ports
-//!   poll     failsafe's own part of that                       cost.rs      real failsafe
+//!   poll     the same, with VF and without, by hotplug_poll       cost.rs      real failsafe
 //!   calls    system calls of that thread                       cost.rs      as idle
 //!   hold     how long that thread is held                      cost.rs      stand-in for failsafe
 //!   probe    rte_eal_hotplug_add                               probe.rs     real failsafe, and stand-in
