@@ -31,7 +31,7 @@ pub struct Source {
 unsafe impl Send for Source {}
 
 impl Source {
-    /// Has `callback` called on the EAL interrupt thread whenever `fd` is readable.
+    /// Makes the EAL interrupt thread call `callback` whenever `fd` is readable.
     ///
     /// # Errors
     /// `ENOMEM`, or what `rte_intr_callback_register` returns.

@@ -34,7 +34,7 @@ mod faults;
 /// What is thrown when an allocation fails. It takes no memory.
 pub(super) struct OutOfMemory;
 
-/// Has the runtime print nothing when a panic is thrown, where it is the driver's own.
+/// Keeps the runtime from printing panics, where the runtime is the driver's own.
 pub fn keep_quiet() {
     #[cfg(feature = "plugin")]
     std::panic::set_hook(Box::new(|_| {}));

@@ -41,7 +41,7 @@ impl<A> Reserve<A> {
         Self { beneath, slots: Slots::new() }
     }
 
-    /// Returns `block`, or a slot when that is null, and one that fits is left.
+    /// Returns `block`. When that is null, returns a slot instead, if a free one is large enough.
     fn or_slot(&self, block: *mut u8, layout: Layout) -> *mut u8 {
         if !block.is_null() || layout.size() > SLOT_BYTES || layout.align() > ALIGN {
             return block;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Alarms of the interrupt thread: each set once for all who ask for it meanwhile.
+//! Alarms of the interrupt thread. Each is set once, however many ask for it before it fires.
 //!
 //! ```text
-//!   kick    at once: for whoever cannot rescan himself, such as a probe, or one who found the lock taken
-//!   pace    a second after a rescan that left something pending which ends without an event
-//!   tick    each five seconds, in case that an event was missed
+//!   kick    at once: for a thread that cannot rescan itself, such as a probe, or that found the lock taken
+//!   pace    a second after a rescan that has left something to do which no event will announce
+//!   tick    every five seconds, in case an event was missed
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +46,7 @@ impl Alarms {
     }
 }
 
-/// Has the interrupt thread rescan everything after `delay`, and have DPDK call us as [`watch()`](watch::watch) does.
+/// Makes the interrupt thread rescan everything after `delay`, and then do what [`watch()`](watch::watch) does.
 /// Callable from any thread.
 pub(super) fn kick(delay: Duration) {
     set_once(&MANAGER.alarms.kick, delay, kicked);
@@ -56,7 +56,7 @@ fn kicked(here: &OnInterruptThread) {
     fired(&MANAGER.alarms.kick, here);
 }
 
-/// Has the interrupt thread look again at what is pending. Callable from any thread.
+/// Makes the interrupt thread look again, in a second, at what is pending. Callable from any thread.
 pub(super) fn pace() {
     set_once(&MANAGER.alarms.pace, PACE, paced);
 }
