@@ -4,6 +4,7 @@
 use super::{Instance, Place, Serial, State};
 use crate::address::{IfIndex, PciAddr};
 use crate::args::Selector;
+use crate::link::LinkTable;
 use crate::pairing::Side;
 use crate::port::{Phase, PortId};
 
@@ -48,6 +49,13 @@ impl State {
     /// Reads the mailbox of a port as failsafe does.
     pub(in crate::manager) fn read_mailbox(&self, id: PortId) -> String {
         self.ports.get(&id).map(|held| held.port.read_mailbox()).unwrap_or_default()
+    }
+
+    /// Whether it knows of the links that there are, and of no others.
+    pub(in crate::manager) fn knows_all(&self, truth: &LinkTable) -> bool {
+        let known = self.links.table();
+        known.iter().all(|link| truth.get(link.index).is_some())
+            && truth.iter().all(|link| known.get(link.index).is_some())
     }
 
     /// The links that are wanted and have no port.
