@@ -38,6 +38,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_owner_unset",
     "rte_eth_dev_stop",
     "rte_eth_find_next",
+    "rte_eth_find_next_of",
     "rte_eth_iterator_cleanup",
     "rte_eth_iterator_init",
     "rte_eth_iterator_next",

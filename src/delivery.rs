@@ -8,7 +8,8 @@
 //!                     ^                                                                                          │
 //!                     └──────────────── its function without a port for REPOST_AFTER, link still there ──────────┘
 //! ```
-//! The link going ends it from anywhere.
+//! The link going ends it from anywhere. One of MANA's waits for ever, as its port cannot be started below failsafe: it is
+//! left to the kernel.
 //!
 //! Failsafe keeps an address that it has read until that sub-device is removed, and tries to attach it at each of its
 //! polls, even when nothing can be attached there (`fs_read_fd`, `fs_bus_init`). So the VF is attached first, and its
@@ -68,12 +69,7 @@ pub struct VfLink {
 impl VfLink {
     /// Tells whether its PMD opens an ibverbs device, which comes after the netdevice.
     pub fn needs_verbs(&self) -> bool {
-        matches!(self.driver, Some(KernelDriver::Mlx | KernelDriver::Mana))
-    }
-
-    /// Which netdevice of the function is meant, for PMDs that tell several of one function apart.
-    pub fn device_mac(&self) -> Option<MacAddr> {
-        self.mac.filter(|_| self.driver == Some(KernelDriver::Mana))
+        self.driver == Some(KernelDriver::Mlx)
     }
 }
 
@@ -82,6 +78,8 @@ impl VfLink {
 pub struct Situation<'a> {
     /// Who sits on its PCI function.
     pub occupant: &'a Occupant,
+    /// The port of ours that has the function, if another one has.
+    pub sharer: Option<&'a str>,
     /// Whether its ibverbs device is there; matters for a VF that needs one.
     pub has_verbs: bool,
     /// Whether failsafe still holds the VF that was before this one.
@@ -108,11 +106,16 @@ pub enum Move {
 pub enum Hindrance {
     /// Its kernel driver cannot be read, and with it what its PMD needs.
     Unreadable,
+    /// It is MANA's. hv_netvsc has the host deliver by the VF only while its link is up, and then that has the vPort, so
+    /// that the PMD cannot start (`netvsc_vf_changed`, `mana_cfg_vport` in the kernel; `mana_dev_start`).
+    Mana,
     /// Its PMD would find no ibverbs device.
     NoVerbs,
     /// Somebody else has its function.
     Busy(Option<String>),
-    /// The port on its function is another netdevice's.
+    /// Another port of ours has its function, which has several netdevices.
+    Shared(String),
+    /// The port that failsafe would take on its function is another netdevice's.
     Other(MacAddr),
     /// Failsafe does not find the port on its function, whose device has a name of the user's.
     NotFound,
@@ -132,13 +135,25 @@ impl fmt::Display for Hindrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable => f.write_str("is not attached: sysfs does not tell its kernel driver"),
+            Self::Mana => f.write_str(
+                "is left to the kernel, by which the port goes: below failsafe MANA's PMD cannot drive it; for the fast path \
+                 on this host use net_netvsc, see docs/mana.md",
+            ),
             Self::NoVerbs => f.write_str(
-                "has no ibverbs device, which its PMD needs: load the kernel modules ib_uverbs and mlx5_ib, mlx4_ib or \
-                 mana_ib",
+                "has no ibverbs device, which its PMD needs: load the kernel modules ib_uverbs and mlx5_ib or mlx4_ib",
             ),
             Self::Busy(Some(owner)) => write!(f, "is not attached: its port belongs to {owner}; give that up"),
             Self::Busy(None) => f.write_str("is not attached: its PCI function has a driver without a port"),
-            Self::Other(mac) => write!(f, "is not attached: DPDK's port on its PCI function has the address {mac}"),
+            Self::Shared(port) => write!(
+                f,
+                "is not attached: {port} has its PCI function, of which failsafe takes one port only; the port serves on \
+                 its fallback"
+            ),
+            Self::Other(mac) => write!(
+                f,
+                "is not attached: the port that failsafe would take on its PCI function has the address {mac}; have DPDK \
+                 make none but the VF's there, by arguments of its PMD after -a"
+            ),
             Self::NotFound => f.write_str(
                 "is not attached: failsafe finds its device by the full address only; write that after -a, domain \
                  included",
@@ -236,7 +251,8 @@ impl Delivery {
             Stage::Waiting { not_before: Some(then) } if then > now => then > now + LOOK,
             Stage::Waiting { .. } => self.told,
             Stage::Taken { idle_since, .. } => idle_since.is_none(),
-            Stage::Attaching | Stage::Attached | Stage::Posted { .. } => false,
+            Stage::Posted { since } => now.duration_since(since) > STUCK_AFTER,
+            Stage::Attaching | Stage::Attached => false,
         }
     }
 
@@ -279,7 +295,8 @@ impl Delivery {
                 (None, None)
             }
             Stage::Posted { since } => match situation.occupant {
-                Occupant::Unowned { .. } | Occupant::Ours { .. } if situation.is_sure => {
+                // Of several ports the first may have gone.
+                Occupant::Unowned { mac } | Occupant::Ours { mac } if situation.is_sure && mac.is_some_and(&fits) => {
                     let late = now.duration_since(since) >= STUCK_AFTER;
                     (None, if late { self.tell(Hindrance::NotRead) } else { None })
                 }
@@ -311,6 +328,9 @@ impl Delivery {
                 if vf.driver.is_none() {
                     return (None, self.tell_late(Hindrance::Unreadable, now));
                 }
+                if vf.driver == Some(KernelDriver::Mana) {
+                    return (None, self.tell(Hindrance::Mana));
+                }
                 if vf.needs_verbs() && !situation.has_verbs {
                     return (None, self.tell_late(Hindrance::NoVerbs, now));
                 }
@@ -327,7 +347,10 @@ impl Delivery {
                         (Some(Move::Attach), None)
                     }
                     // That of a VF which was removed and not yet let go, or somebody else's.
-                    Occupant::Busy { by } => (None, self.tell_late(Hindrance::Busy(by.clone()), now)),
+                    Occupant::Busy { by } => {
+                        let shared = situation.sharer.map(|sharer| Hindrance::Shared(sharer.to_owned()));
+                        (None, self.tell_late(shared.unwrap_or_else(|| Hindrance::Busy(by.clone())), now))
+                    }
                     Occupant::Unowned { mac } | Occupant::Ours { mac } => self.offer(*mac, fits, now),
                 }
             }
@@ -435,6 +458,7 @@ mod tests {
     struct Way {
         delivery: Delivery,
         vf: VfLink,
+        sharer: Option<&'static str>,
         has_verbs: bool,
         holds_other: bool,
         is_read: bool,
@@ -446,12 +470,13 @@ mod tests {
         fn of(vf: VfLink) -> Self {
             let now = Instant::now();
             let delivery = Delivery::new(now);
-            Self { delivery, vf, has_verbs: false, holds_other: false, is_read: false, now, told: Vec::new() }
+            let (sharer, told) = (None, Vec::new());
+            Self { delivery, vf, sharer, has_verbs: false, holds_other: false, is_read: false, now, told }
         }
 
         fn on(&mut self, occupant: &Occupant) -> Option<Move> {
             let (has_verbs, holds_other) = (self.has_verbs, self.holds_other);
-            let situation = Situation { occupant, has_verbs, holds_other, is_sure: true };
+            let situation = Situation { occupant, sharer: self.sharer, has_verbs, holds_other, is_sure: true };
             let fits = |mac| mac == MAC;
             let (next, hindrance) = self.delivery.advance(&self.vf, &situation, self.is_read, fits, self.now);
             self.told.extend(hindrance);
@@ -611,6 +636,53 @@ mod tests {
         assert_eq!(way.on(&busy()), None);
         assert_eq!(way.told, [Hindrance::Busy(Some("Fail-safe".to_owned()))]);
         assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn a_function_that_another_port_of_ours_has_is_told_with_that_port() {
+        let mut way = Way::of(vf());
+        way.sharer = Some("net_failsafe_vsc1");
+        way.now += 10 * SECOND;
+        assert_eq!(way.on(&busy()), None);
+        assert_eq!(way.told, [Hindrance::Shared("net_failsafe_vsc1".to_owned())]);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn what_was_posted_is_recalled_when_failsafe_would_take_another_netdevices_port() {
+        let other = Occupant::Unowned { mac: Some(MacAddr([6; 6])) };
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+        assert_eq!(way.on(&other), Some(Move::Recall));
+        assert_eq!(way.on(&other), None);
+        assert_eq!(way.told, [Hindrance::Other(MacAddr([6; 6]))]);
+        assert!(way.delivery.is_at_rest(way.now));
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+    }
+
+    #[test]
+    fn what_is_not_read_is_told_and_left_to_the_tick() {
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+        way.now += 11 * SECOND;
+        assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), None);
+        assert_eq!(way.told, [Hindrance::NotRead]);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn a_vf_of_mana_is_left_to_the_kernel_whoever_sits_there() {
+        for occupant in [Occupant::Nobody, Occupant::Unowned { mac: Some(MAC) }, busy()] {
+            let mut way = Way::of(VfLink { driver: Some(KernelDriver::Mana), up: false, ..vf() });
+            way.has_verbs = true;
+            for _ in 0..100 {
+                assert_eq!(way.on(&occupant), None);
+                assert!(way.delivery.is_at_rest(way.now) && !way.delivery.waits_for_verbs(&way.vf, way.now));
+                way.now += SECOND;
+                way.delivery.link_changed();
+            }
+            assert_eq!(way.told, [Hindrance::Mana]);
+        }
     }
 
     #[test]

@@ -33,14 +33,13 @@ impl Parent {
     }
 }
 
-/// The kernel driver of a PCI function, as far as its PMD asks for something because of it.
+/// The kernel driver of a PCI function, as far as something hangs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelDriver {
     /// Makes one netdevice of a function, and its PMD opens an ibverbs device (`drivers/net/mlx4`,
     /// `drivers/common/mlx5`).
     Mlx,
-    /// Makes several netdevices of one function; its PMD tells them apart by `mac=` (`doc/guides/nics/mana.rst`), and
-    /// opens an ibverbs device.
+    /// Makes several netdevices of one function, none of which its PMD can drive while it is up (`mana_cfg_vport`).
     Mana,
     /// Any other.
     Other,

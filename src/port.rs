@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use crate::address::{IfIndex, MacAddr, PciAddr};
+use crate::address::{IfIndex, PciAddr};
 use crate::args::{DevargsSafe, Fallback};
 use crate::delivery::{Delivery, Move, Situation, VfLink};
 use crate::eal::Errno;
@@ -99,8 +99,8 @@ pub struct Options {
 /// What has to be done for the VF of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Attach its PCI function; the MAC tells which netdevice of the function is meant, where several may be.
-    Attach(PciAddr, Option<MacAddr>),
+    /// Attach its PCI function.
+    Attach(PciAddr),
     /// Its address was posted: let failsafe have the port on its function.
     HandOver(PciAddr),
     /// Its address was taken back: keep the port on its function from looking free.
@@ -286,10 +286,10 @@ impl Port {
         }
     }
 
-    /// The function whose address lies in the mailbox, or is about to, attached by us.
+    /// The function whose address lies in the mailbox, or that was attached by us and is about to.
     pub fn offered(&self) -> Option<PciAddr> {
         let (vf, delivery) = self.vf.as_ref()?;
-        (delivery.is_ours() && !delivery.is_attaching()).then_some(vf.address)
+        (delivery.is_posted() || (delivery.is_ours() && !delivery.is_attaching())).then_some(vf.address)
     }
 
     /// The function that is on its way to failsafe: being attached, attached by us, or posted.
@@ -298,7 +298,14 @@ impl Port {
         (delivery.is_ours() || delivery.is_attaching() || delivery.is_posted()).then_some(vf.address)
     }
 
-    /// The device of the function that is [offered](Self::offered) went away, before the kernel says so of the link.
+    /// The function that failsafe has, as far as we know.
+    pub fn taken(&self) -> Option<PciAddr> {
+        let taken = self.vf.as_ref().filter(|(_, delivery)| delivery.is_taken());
+        taken.map(|(vf, _)| vf.address).or(self.held)
+    }
+
+    /// The device of the function that is [offered](Self::offered) went away, or the port there that failsafe would take,
+    /// before the kernel says so of the link. Returns the function if we have attached it.
     pub fn device_removed(&mut self, now: Instant) -> Option<PciAddr> {
         let (vf, delivery) = self.vf.as_mut()?;
         if delivery.is_posted() && self.mailbox.is_empty() {
@@ -380,7 +387,7 @@ impl Port {
             warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
         }
         match next? {
-            Move::Attach => Some(Order::Attach(vf.address, vf.device_mac())),
+            Move::Attach => Some(Order::Attach(vf.address)),
             Move::Detach => Some(Order::Detach(vf.address)),
             Move::Recall => {
                 self.drain();
@@ -421,7 +428,7 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::IfName;
+    use crate::address::{IfName, MacAddr};
     use crate::eal::ethdev::Occupant;
     use crate::link::{KernelDriver, Parent};
     use std::time::Duration;
@@ -506,14 +513,14 @@ mod tests {
     }
 
     fn deliver(port: &mut Port, occupant: &Occupant, now: Instant) -> Option<Order> {
-        port.deliver(&Situation { occupant, has_verbs: false, holds_other: false, is_sure: true }, now)
+        port.deliver(&Situation { occupant, sharer: None, has_verbs: false, holds_other: false, is_sure: true }, now)
     }
 
     /// Attaches the VF on a bus, and has it posted.
     fn post(port: &mut Port, bus: u8, now: Instant) {
         let function = vf(bus).address;
         port.set_vf(Some(vf(bus)), now);
-        assert_eq!(deliver(port, &Occupant::Nobody, now), Some(Order::Attach(function, None)));
+        assert_eq!(deliver(port, &Occupant::Nobody, now), Some(Order::Attach(function)));
         assert_eq!(port.attached(function, Ok(()), now), Some(()));
         let ours = Occupant::Ours { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
         assert_eq!(deliver(port, &ours, now), Some(Order::HandOver(function)));
@@ -570,14 +577,14 @@ mod tests {
         assert_eq!(take(&port), "");
         assert_eq!(port.offered(), None);
         assert_eq!(deliver(&mut port, &Occupant::Nobody, now + SECOND), None, "its link may be about to go");
-        assert_eq!(deliver(&mut port, &Occupant::Nobody, now + 2 * SECOND), Some(Order::Attach(vf(1).address, None)));
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now + 2 * SECOND), Some(Order::Attach(vf(1).address)));
     }
 
     #[test]
     fn a_vf_of_which_events_were_lost_is_taken_back_and_posted_again_once_it_is_sure() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
         post(&mut port, 1, now);
-        let unsure = Situation { occupant: &FREE, has_verbs: false, holds_other: false, is_sure: false };
+        let unsure = Situation { occupant: &FREE, sharer: None, has_verbs: false, holds_other: false, is_sure: false };
         assert_eq!(port.deliver(&unsure, now), Some(Order::TakeBack(vf(1).address)));
         assert_eq!(take(&port), "");
         assert_eq!(port.deliver(&unsure, now + 10 * SECOND), None);

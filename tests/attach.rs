@@ -55,20 +55,20 @@ fn a_function_is_attached_owned_handed_over_taken_back_and_detached() {
     ethdev::watch(Event::New, pci::port_appeared).unwrap();
 
     // Before it is there.
-    assert_eq!(pci::attach(one, c""), Err(Errno(libc::ENODEV)));
+    assert_eq!(pci::attach(one), Err(Errno(libc::ENODEV)));
     assert_eq!(ethdev::occupant(one), Occupant::Nobody);
     assert_eq!(pci::detach(one), Ok(()));
 
     // Its port is ours from the beginning.
     stage.vf_appears("vf0", "0000:01:00.0", MAC);
-    assert_eq!(pci::attach(one, c""), Ok(()));
+    assert_eq!(pci::attach(one), Ok(()));
     assert_eq!(ethdev::occupant(one), Occupant::Ours { mac });
     let port = ethdev::first_on(one).unwrap();
     assert_eq!(ethdev::ports_on(one), [port]);
     assert_eq!(ethdev::owner_name(port).as_deref(), Some("net_vdev_netvsc"));
     assert!(ours.holds(port) && ethdev::is_owned_by(port, c"net_vdev_netvsc"));
     assert!(!applications_find_one());
-    assert_eq!(pci::attach(one, c""), Err(Errno(libc::EEXIST)));
+    assert_eq!(pci::attach(one), Err(Errno(libc::EEXIST)));
     assert_eq!(ethdev::ports_on(one), [port]);
 
     // Handed over, and taken back.
@@ -87,25 +87,25 @@ fn a_function_is_attached_owned_handed_over_taken_back_and_detached() {
 
     // An entry of -b in full does not keep it away, a short one does.
     stage.vf_appears("vf1", "0000:02:00.0", MAC);
-    assert_eq!(pci::attach(function("0000:02:00.0"), c""), Ok(()));
+    assert_eq!(pci::attach(function("0000:02:00.0")), Ok(()));
     assert_eq!(pci::detach(function("0000:02:00.0")), Ok(()));
     stage.vf_appears("vf2", "0000:03:00.0", MAC);
-    assert_eq!(pci::attach(function("0000:03:00.0"), c""), Err(Errno(libc::ENODEV)));
+    assert_eq!(pci::attach(function("0000:03:00.0")), Err(Errno(libc::ENODEV)));
 
     // No PMD takes it.
     let four = function("0000:04:00.0");
     stage.function_appears("0000:04:00.0", "other");
     fs::write(format!("{PCI}/{four}/vendor"), "0x1234\n").unwrap();
-    assert_eq!(pci::attach(four, c""), Err(Errno(libc::ENOTSUP)));
+    assert_eq!(pci::attach(four), Err(Errno(libc::ENOTSUP)));
     assert_eq!(ethdev::occupant(four), Occupant::Nobody);
 
     // Its PMD refuses it for now, as its netdevice is not there yet.
     let five = function("0000:05:00.0");
     stage.function_appears("0000:05:00.0", "test_vf");
-    assert_eq!(pci::attach(five, c""), Err(Errno(libc::ENODEV)));
+    assert_eq!(pci::attach(five), Err(Errno(libc::ENODEV)));
     assert_eq!(ethdev::occupant(five), Occupant::Nobody);
     stage.vf_appears("vf5", "0000:05:00.0", MAC);
-    assert_eq!(pci::attach(five, c""), Ok(()));
+    assert_eq!(pci::attach(five), Ok(()));
     assert_eq!(ethdev::occupant(five), Occupant::Ours { mac });
 
     // It goes before failsafe has it: nothing but us removes it.
@@ -119,7 +119,7 @@ fn a_function_is_attached_owned_handed_over_taken_back_and_detached() {
     stage.link_appears("eth1", MAC);
     let devargs = format!("hotplug_poll=20,fd({}),dev(net_af_packet_vsc0,iface=eth1)", mailbox.descriptor());
     vdev::add(c"net_failsafe_vsc0", &CString::new(devargs).unwrap()).unwrap();
-    assert_eq!(pci::attach(one, c""), Ok(()));
+    assert_eq!(pci::attach(one), Ok(()));
     mailbox.post(one).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(ethdev::occupant(one), Occupant::Ours { mac });
@@ -134,7 +134,7 @@ fn a_function_is_attached_owned_handed_over_taken_back_and_detached() {
 
     // Without the event it is free.
     ethdev::unwatch(Event::New, pci::port_appeared).unwrap();
-    assert_eq!(pci::attach(one, c""), Ok(()));
+    assert_eq!(pci::attach(one), Ok(()));
     assert_eq!(ethdev::occupant(one), Occupant::Unowned { mac });
     assert_eq!(ours.take(ethdev::first_on(one).unwrap()), Ok(()));
     // SAFETY: nothing of EAL's is used after it.

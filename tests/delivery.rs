@@ -232,88 +232,6 @@ fn vfs_that_live_shortly_do_not_keep_a_port_with_failsafes_own_poll_from_one_tha
     short_lives(",hotplug_poll=2000", 8, 0x5eed_0003);
 }
 
-/// A function with the netdevices of two VFs, of which the first is another port's.
-fn two_on_one(stage: &mut Stage) {
-    stage.function_appears(ONE, "mana");
-    stage.verbs_appear(ONE);
-    stage.vf_appears("other", ONE, OTHER_MAC);
-    stage.vf_appears("vf0", ONE, MAC);
-}
-
-#[test]
-fn of_two_netdevices_of_one_function_the_ports_own_is_attached() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let mut app = start_eth1(&[], "");
-    let second = format!("{ONE}_port2");
-    for _ in 0..3 {
-        two_on_one(&mut stage);
-        expect_attached(&mut app, "vf0", &second);
-        assert_eq!(app.ports(), [second.as_str(), "net_af_packet_vsc0", FAILSAFE], "none for the other");
-        stage.link_goes("other");
-        expect_all_back("vf0p");
-        stage.vf_goes("vf0", ONE);
-        expect_fallback(&mut app, &second);
-    }
-}
-
-#[test]
-fn of_two_ports_whose_vfs_share_a_function_one_gets_its_own_and_the_other_serves_on_its_fallback() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    stage.netvsc_appears("eth2", OTHER_MAC);
-    let mut app = start_eth1(&[], ",iface=eth2");
-    app.ok("start net_failsafe_vsc1");
-    two_on_one(&mut stage);
-    // Whoever is first: DPDK attaches a function once.
-    app.expect_log("is not attached");
-    let (by_vf, by_fallback) = if app.has_port(&format!("{ONE}_port2")) {
-        (("vf0p", MAC), ("eth2p", OTHER_MAC))
-    } else {
-        (("otherp", OTHER_MAC), ("eth1p", MAC))
-    };
-    for (wire, mac) in [by_vf, by_fallback] {
-        expect_answer(wire, mac);
-        assert_eq!(exchange(wire, mac, 20, &[wire]), [20], "by {wire}");
-    }
-    // In either order: by the address of that port, or by its owner.
-    std::thread::sleep(LONGEST_PAUSE);
-    assert_eq!(app.logged("is not attached").len(), 1);
-}
-
-#[test]
-fn the_port_of_another_netdevice_of_the_function_is_not_taken() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    two_on_one(&mut stage);
-    // EAL attaches them all.
-    let mut app = start_eth1(&["-a", ONE], NO_POLL);
-    let why = format!("DPDK's port on its PCI function has the address {OTHER_MAC}");
-    app.expect_log(&why);
-    expect_rest(&app);
-    assert_eq!(app.logged(&why).len(), 1);
-    expect_all_back("eth1p");
-    let ports = app.ok("ports");
-    for port in ["1", "2"] {
-        assert!(ports.contains(&format!("{ONE}_port{port}:0")), "nobody's: {ports}");
-    }
-}
-
-#[test]
-fn the_port_of_another_netdevice_of_the_function_is_not_taken_by_a_failsafe_that_polls() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    two_on_one(&mut stage);
-    let mut app = start_eth1(&["-a", ONE], "");
-    let traffic = Traffic::each(Duration::from_millis(5), "eth1p", MAC);
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(traffic.lost_since(0).len(), 0, "on the fallback");
-    let told = told(&app);
-    assert_eq!(told.iter().filter(|line| line.contains("has the address 00:15:5d:00:00:99")).count(), 1, "{told:?}");
-    assert!(told.len() <= 3, "{told:?}");
-    assert!(app.ok("ports").contains(&format!("{ONE}_port1:0")), "nobody's");
-}
-
 #[test]
 fn a_vf_whose_port_an_application_owns_waits_until_it_is_given_up() {
     let mut stage = Stage::new();
@@ -488,7 +406,7 @@ fn a_port_whose_name_is_not_that_of_its_function_goes_with_it() {
     let mut app = start_eth1(&[], NO_POLL);
     let port = format!("{ONE}_port1");
     for _ in 0..3 {
-        stage.function_appears(ONE, "mana");
+        stage.function_appears(ONE, "mlx4_core");
         stage.verbs_appear(ONE);
         stage.vf_appears("vf0", ONE, MAC);
         app.expect_port(&port);

@@ -589,34 +589,6 @@ fn a_vf_whose_pmd_needs_ibverbs_is_posted_when_they_are_there() {
 }
 
 #[test]
-fn a_vf_that_shares_its_function_is_attached_with_its_mac_and_posted() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let mut app = serve_eth1(NO_POLL);
-    let mailbox = Mailbox::of(&mut app, FAILSAFE);
-    stage.function_appears(ONE, "mana");
-    stage.verbs_appear(ONE);
-    stage.vf_appears("vf0", ONE, MAC);
-    mailbox.expect(&format!("{ONE}\n"));
-    app.expect_log(&format!("attaching {ONE} with \"mac={MAC}\""));
-}
-
-#[test]
-fn a_vf_that_shares_its_function_is_attached() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let mut app = start_eth1("");
-    stage.function_appears(ONE, "mana");
-    stage.verbs_appear(ONE);
-    stage.vf_appears("vf0", ONE, MAC);
-    app.expect_port(&format!("{ONE}_port1"));
-    expect_answer("vf0p", MAC);
-    expect_all_back("vf0p", MAC, 20);
-    stage.vf_goes("vf0", ONE);
-    expect_fallback(&mut app, &format!("{ONE}_port1"));
-}
-
-#[test]
 fn a_vf_that_appears_among_two_thousand_links_is_attached() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);

@@ -144,6 +144,27 @@ pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
     unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
 }
 
+/// A device of EAL's, to know its ports by. It may be gone by now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device(*const sys::rte_device);
+
+// SAFETY: nobody reads through the pointer.
+unsafe impl Send for Device {}
+
+impl Device {
+    /// The one at a PCI address. On the thread that hot-plugs: the list of the bus has no lock.
+    pub(super) fn at(address: PciAddr) -> Self {
+        Self(find_device(address))
+    }
+
+    /// Tells, on any thread, whether `port` is the first on it, which is the one that failsafe would take.
+    pub(super) fn has_first(self, port: PortNumber) -> bool {
+        // SAFETY: compares the pointer with those of the ports.
+        let first = unsafe { sys::rte_eth_find_next_of(0, self.0) };
+        !self.0.is_null() && first == port
+    }
+}
+
 /// Tells whether `port` sits on the PCI function at `address`.
 pub fn sits_on(port: PortNumber, address: PciAddr) -> bool {
     on_function(address).iter().any(|&(number, _)| number == port)

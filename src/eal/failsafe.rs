@@ -32,10 +32,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{debug, warn};
 
 use super::alarm::{OnInterruptThread, Parked};
-use super::ethdev::{self, Occupant, PortNumber};
+use super::ethdev::{self, Device, Occupant, Owner, PortNumber};
 use super::{Errno, alarm, fallback, sys};
 use crate::address::PciAddr;
 
@@ -60,6 +60,8 @@ struct Record {
     /// most: often the last, and one before that as long as it has not let go of it. They are few, as a host gives a VF
     /// few addresses.
     lent: Vec<(PciAddr, CString)>,
+    /// Their devices.
+    devices: Vec<(PciAddr, Device)>,
     /// The fallbacks, each with its failsafe port.
     fallbacks: Vec<(CString, CString)>,
     /// Devices of VFs that failsafe lets go of right now.
@@ -70,7 +72,14 @@ struct Record {
 
 impl Record {
     const fn new() -> Self {
-        Self { bursts: None, lent: Vec::new(), fallbacks: Vec::new(), hidden: Vec::new(), quiet_until: None }
+        Self {
+            bursts: None,
+            lent: Vec::new(),
+            devices: Vec::new(),
+            fallbacks: Vec::new(),
+            hidden: Vec::new(),
+            quiet_until: None,
+        }
     }
 
     /// What is posted to one port is no other's any more: nobody sat there.
@@ -87,6 +96,7 @@ impl Record {
 
     fn closed(&mut self, failsafe: &CStr) {
         self.lent.retain(|(_, holder)| holder.as_c_str() != failsafe);
+        self.devices.retain(|(known, _)| self.lent.iter().any(|(lent, _)| lent == known));
         self.fallbacks.retain(|(_, holder)| holder.as_c_str() != failsafe);
         self.quiet_until = None;
     }
@@ -135,7 +145,18 @@ impl Mends {
     /// To be called when the PCI function `function` is posted to that failsafe port, before it can read it. What was
     /// lent to a port that was not made after all does no harm.
     pub fn lend(&self, function: PciAddr, failsafe: &CStr) {
-        self.record().lend(function, failsafe);
+        let device = Device::at(function);
+        let mut record = self.record();
+        record.lend(function, failsafe);
+        record.devices.retain(|&(known, _)| known != function);
+        record.devices.push((function, device));
+    }
+
+    /// For an [`ethdev::Event::Destroy`]: tells whether that is the port which failsafe would take on a function that was
+    /// posted.
+    pub fn is_first_on(&self, function: PciAddr, port: PortNumber) -> bool {
+        let device = self.record().devices.iter().find(|&&(known, _)| known == function).map(|&(_, device)| device);
+        device.is_some_and(|device| device.has_first(port))
     }
 
     /// To be called when that failsafe port is gone, before another can be made with its name.
@@ -354,6 +375,13 @@ impl Hidden {
         }
         // SAFETY: as above.
         unsafe { driver.write(self.driver) };
+        // Those of other NICs, which its PMD may leave behind (`rte_eth_dev_pci_generic_remove`).
+        let ours = Owner::ours()?;
+        for port in ethdev::ports_on(self.address).into_iter().filter(|&port| ours.holds(port)) {
+            if let Err(error) = ethdev::stop_and_close(port) {
+                debug!("port {port} of {} is not closed: {error}", self.address);
+            }
+        }
         // SAFETY: a live device of EAL's, probed by that driver.
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
         Errno::check(returned).map(|_| ())

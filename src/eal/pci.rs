@@ -18,6 +18,7 @@ use super::{Errno, sys};
 use crate::address::PciAddr;
 
 const BUS: &CStr = c"pci";
+const NO_ARGUMENTS: &CStr = c"";
 
 thread_local! {
     /// Who gets the ports that appear on this thread, while it attaches.
@@ -40,13 +41,13 @@ impl Drop for Attaching {
     }
 }
 
-/// Attaches the PCI function `function` with arguments for its PMD (`rte_eal_hotplug_add`), here and in the secondary
-/// processes, which may take seconds. Its ports are [`Owner`]'s from before they can be found, if [`port_appeared`] is
+/// Attaches the PCI function `function` (`rte_eal_hotplug_add`), here and in the secondary processes, which may take
+/// seconds. Its ports are [`Owner`]'s from before they can be found, if [`port_appeared`] is
 /// called.
 ///
 /// On the thread that hot-plugs, when [`Mends::occupant`] says that nobody sits there: a hidden device looks as if it
 /// could be attached. That it succeeds says little, so ask once more who sits there: some PMDs make no port and are
-/// content, such as mana of 22.11.0 before its InfiniBand device is there, and those that are not of Ethernet.
+/// content, such as those that are not of Ethernet.
 ///
 /// [`Mends::occupant`]: super::failsafe::Mends::occupant
 ///
@@ -56,24 +57,23 @@ impl Drop for Attaching {
 /// | returned | meaning |
 /// | --- | --- |
 /// | `EEXIST` | a driver has it already; DPDK is not asked, as it may then remove what is in use (`rte_dev_probe` rolls back when a secondary process fails) |
-/// | `E2BIG` | the text is longer than the message to secondary processes carries (26.07; cut before) |
 /// | `EFAULT` | no PCI bus driver |
 /// | `EPERM` | sysfs changed while the bus was scanned: -1 of `rte_pci_scan`. Worth another try |
 /// | `ENODEV` | not on the bus: there is no such function, or no kernel driver has it; `--no-pci`; `-b` names it in a short form such as `01:00.0` (in full it is attached: these arguments take the place of that entry); `-a` names it so, before 22.11.8, 23.11.4 and 24.11.2 |
 /// | `ENOTSUP` | no PMD takes it: not in this build or not loaded, or each that looked said no |
 /// | `ENOMSG` | a secondary process did not answer; all was undone |
-/// | other | of the PMD's probe: `ENOENT` or `ENODEV` without an ibverbs device (mlx5, mlx4, mana), `EINVAL` for an IOVA mode that is not the process's, `ENOMEM`, …; or, after the PMD's success here, any of these of a secondary process, and all was undone |
+/// | other | of the PMD's probe: `ENOENT` or `ENODEV` without an ibverbs device (mlx5, mlx4), `EINVAL` for an IOVA mode that is not the process's, `ENOMEM`, …; or, after the PMD's success here, any of these of a secondary process, and all was undone |
 ///
 /// After an error of the PMD's the device stays on the bus without a driver, and can be attached later. One that is
 /// gone by then is still on the bus, and it is the PMD that refuses it.
-pub fn attach(function: PciAddr, arguments: &CStr) -> Result<(), Errno> {
+pub fn attach(function: PciAddr) -> Result<(), Errno> {
     if !ethdev::find_probed(function).is_null() {
         return Err(Errno(libc::EEXIST));
     }
     let name = CString::new(function.to_string()).map_err(|_| Errno(libc::EINVAL))?;
     let owned = Attaching::begin(Owner::ours()?);
     // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
-    let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
+    let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), NO_ARGUMENTS.as_ptr()) };
     drop(owned);
     Errno::check(returned).map(|_| ())
 }
@@ -94,9 +94,9 @@ pub unsafe fn port_appeared(port: PortNumber) {
 }
 
 /// Detaches the PCI function `function`, which [`attach`] attached, and with it all its ports (`rte_dev_remove`), here
-/// and in secondary processes. Its ports are closed before: mana's have other names than the device, and live on when
-/// that is gone (`mana_pci_remove`, `rte_eth_dev_pci_generic_remove`). Does nothing when it is not on the bus or no driver has it, which is so while it is
-/// hidden.
+/// and in secondary processes. Its ports are closed before: where they have other names than the device they may live on
+/// when that is gone (`rte_eth_dev_pci_generic_remove`). Does nothing when it is not on the bus or no driver has it, which
+/// is so while it is hidden.
 ///
 /// A VF that goes before failsafe has taken it has to be detached so: nobody else does, and its PMD does not even tell,
 /// as it is asked to when a port is configured (`intr_conf.rmv`).

@@ -97,7 +97,7 @@ impl Sysfs {
         Ok(driver.as_deref().and_then(Path::file_name).map(|name| KernelDriver::of_name(name.as_bytes())))
     }
 
-    /// Tells whether the ibverbs device is there by which a PMD drives a PCI function (mlx4, mlx5, mana).
+    /// Tells whether the ibverbs device is there by which a PMD drives a PCI function (mlx4, mlx5).
     ///
     /// The kernel makes it some time after the link, in another module.
     pub fn has_verbs(&self, function: PciAddr) -> bool {

@@ -42,7 +42,7 @@ impl Questions {
 pub(super) struct Answers {
     /// [`Parent::Unreadable`] when it could not be read.
     pub(super) parents: SmallMap<IfIndex, Parent>,
-    /// `None` when it could not be read.
+    /// `None` when it could not be read, or there is none.
     pub(super) drivers: SmallMap<IfIndex, Option<KernelDriver>>,
     pub(super) verbs: SmallMap<PciAddr, bool>,
     /// Whether it is, or may be.

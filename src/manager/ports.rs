@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What DPDK has to do for a port: to make and close it, to attach its VF and hand it over. The state is not held here.
 
-use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -10,7 +9,7 @@ use super::alarms::{KICK, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
 use super::{MANAGER, lock};
-use crate::address::{MacAddr, PciAddr};
+use crate::address::PciAddr;
 use crate::eal::alarm::{self, Parked};
 use crate::eal::ethdev::{self, Owner};
 use crate::eal::log::NOTICE;
@@ -41,8 +40,8 @@ pub(super) fn execute(orders: Vec<Order>) -> bool {
                 kick(KICK);
             }
             Order::Close(id) => close(id),
-            Order::Attach(serial, function, mac) => {
-                let outcome = guard("attaching of a VF", Err(Errno(libc::EFAULT)), || attach(serial, function, mac));
+            Order::Attach(serial, function) => {
+                let outcome = guard("attaching of a VF", Err(Errno(libc::EFAULT)), || attach(serial, function));
                 lock().attached(serial, function, outcome, Instant::now());
                 again = true;
             }
@@ -60,11 +59,9 @@ pub(super) fn execute(orders: Vec<Order>) -> bool {
 /// Attaches a VF, and sees whether it can be configured as failsafe is about to. One that cannot must not get to
 /// failsafe, which releases its port twice then, and no mend helps: it has not closed the port before
 /// (`fs_dev_remove`, `DEV_PROBED`).
-fn attach(serial: Serial, function: PciAddr, mac: Option<MacAddr>) -> Result<(), Errno> {
-    let arguments = mac.map_or_else(String::new, |mac| format!("mac={mac}"));
-    let arguments = CString::new(arguments).map_err(|_| Errno(libc::EINVAL))?;
-    debug!("attaching {function} with {arguments:?}");
-    pci::attach(function, &arguments)?;
+fn attach(serial: Serial, function: PciAddr) -> Result<(), Errno> {
+    debug!("attaching {function}");
+    pci::attach(function)?;
     let live = lock().live();
     let id = live.into_iter().find(|&(known, _)| known == serial).map(|(_, id)| id);
     let failsafe = id.and_then(|id| ethdev::find(&id.failsafe_name()));
@@ -72,11 +69,12 @@ fn attach(serial: Serial, function: PciAddr, mac: Option<MacAddr>) -> Result<(),
     ethdev::configure_like(port, failsafe).inspect_err(|_| detach(function))
 }
 
-/// Lets failsafe have the port of a VF whose address was posted: it takes over none that somebody owns.
+/// Lets failsafe have the port of a VF whose address was posted: it takes over none that somebody owns. Any others of the
+/// function are other NICs', and stay ours, so that they look free to nobody.
 fn hand_over(id: PortId, function: PciAddr) {
     MANAGER.mends.lend(function, &id.failsafe_name());
     let Ok(owner) = Owner::ours() else { return };
-    for port in ethdev::ports_on(function).into_iter().filter(|&port| owner.holds(port)) {
+    if let Some(port) = ethdev::first_on(function).filter(|&port| owner.holds(port)) {
         if let Err(error) = owner.release(port) {
             debug!("port {port} of {function} is not released: {error}");
         }

@@ -23,7 +23,7 @@ use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
 use crate::eal::alarm::{self, OnInterruptThread};
 use crate::eal::ethdev;
 use crate::host::Sysfs;
-use crate::link::{KernelDriver, Parent};
+use crate::link::Parent;
 use crate::port::PortId;
 
 /// How often a VF is looked at that waits for its ibverbs device.
@@ -152,7 +152,8 @@ pub(super) fn ask(questions: &Questions, attend: Attend) -> Answers {
             }))
         }),
         drivers: questions.drivers.map(|_, &function| match sysfs.kernel_driver(function) {
-            Ok(driver) => Some(Some(driver.unwrap_or(KernelDriver::Other))),
+            // It has none for a while before its netdevices go.
+            Ok(driver) => Some(driver),
             Err(error) => {
                 debug!("{function}: cannot read its kernel driver: {error}");
                 Some(None)

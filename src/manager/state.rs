@@ -14,7 +14,7 @@ use super::facts::{Answers, Questions};
 use super::instance::{Instance, Place, Refusal, Wanted};
 use super::links::Links;
 use super::small_map::SmallMap;
-use crate::address::{IfIndex, MacAddr, PciAddr};
+use crate::address::{IfIndex, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::delivery::{LOOK, Situation, VfLink};
 use crate::eal::ethdev::{self, Occupant};
@@ -75,8 +75,8 @@ pub(super) enum Order {
     Make(PortId),
     /// Close the port.
     Close(PortId),
-    /// Attach a VF, and tell [`State::attached`]. The MAC tells which netdevice of the function is meant.
-    Attach(Serial, PciAddr, Option<MacAddr>),
+    /// Attach a VF, and tell [`State::attached`].
+    Attach(Serial, PciAddr),
     /// A VF's address was posted: let failsafe have the port on its function.
     HandOver(PortId, PciAddr),
     /// A VF's address was taken back: keep the port on its function from looking free.
@@ -587,20 +587,24 @@ impl State {
             return None;
         }
         // What is on its way to another port is not this one's, whoever has it at this moment.
-        let has_it = |held: &&Held| held.port.id != id && held.port.claimed() == Some(function);
-        let other = self.ports.values().find(has_it).map(|held| held.port.to_string());
-        let claimed = other.map(|other| Occupant::Busy { by: Some(other) });
+        let others = || self.ports.values().map(|held| &held.port).filter(|port| port.id != id);
+        let claims = others().find(|port| port.claimed() == Some(function));
+        let claimed = claims.map(|_| Occupant::Busy { by: None });
+        let is_failsafes = answers.occupants.get(&function).is_some_and(failsafe::has);
+        let has_it = || others().find(|port| is_failsafes && port.taken() == Some(function));
+        let sharer = claims.or_else(has_it).map(Port::to_string);
         let Held { port, serial, dirty: false, due, .. } = self.ports.get_mut(&id)? else { return None };
         let vf = port.pending().filter(|_| *due && matches!(port.phase, Phase::Live | Phase::Making))?;
         let situation = Situation {
             occupant: claimed.as_ref().or_else(|| answers.occupants.get(&function))?,
+            sharer: sharer.as_deref(),
             has_verbs: answers.verbs.get(&vf.address).copied().unwrap_or_default(),
             holds_other: port.held_before().is_some_and(|held| answers.occupants.get(&held).is_some_and(failsafe::has)),
             is_sure: self.links.is_sure(vf.index),
         };
         *due = false;
         Some(match port.deliver(&situation, now)? {
-            port::Order::Attach(function, mac) => Order::Attach(*serial, function, mac),
+            port::Order::Attach(function) => Order::Attach(*serial, function),
             port::Order::HandOver(function) => {
                 let others = self.ports.values_mut().filter(|held| held.port.id != id);
                 others.for_each(|held| held.port.posted_elsewhere(function, now));
@@ -628,12 +632,13 @@ impl State {
         }
     }
 
-    /// Lists the PCI functions that we have attached and failsafe has not taken.
+    /// Lists the PCI functions that were posted, or that we have attached, and that failsafe has not taken.
     pub(super) fn offered(&self) -> Vec<(Serial, PciAddr)> {
         self.ports.values().filter_map(|held| Some((held.serial, held.port.offered()?))).collect()
     }
 
-    /// Notes that the device of a function that is [offered](Self::offered) went away.
+    /// Notes that the device of a function that is [offered](Self::offered) went away, or the port there that failsafe
+    /// would take.
     pub(super) fn device_removed(&mut self, serial: Serial, now: Instant) {
         let held = self.ports.values_mut().find(|held| held.serial == serial);
         self.to_detach.extend(held.and_then(|held| held.port.device_removed(now)));
@@ -826,7 +831,7 @@ struct OpenPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::IfName;
+    use crate::address::{IfName, MacAddr};
     use crate::link::{KernelDriver, Parent};
     use std::time::Duration;
 
@@ -920,7 +925,7 @@ mod tests {
         let (mut state, id) = serving();
         let now = Instant::now();
         let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
-        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        let [Order::Attach(serial, function)] = orders[..] else { panic!("{orders:?}") };
         state.attached(serial, function, Ok(()), now);
         let ours = Occupant::Ours { mac: Some(MAC) };
         assert_eq!(nobody_gone(&mut state, &ours, now), [Order::HandOver(id, function)]);
@@ -932,7 +937,7 @@ mod tests {
         let (mut state, id) = serving();
         let now = Instant::now();
         let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
-        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        let [Order::Attach(serial, function)] = orders[..] else { panic!("{orders:?}") };
         state.withdraw(NAME);
         state.closed(id);
         state.attached(serial, function, Ok(()), now);
@@ -948,7 +953,7 @@ mod tests {
         let (mut state, id) = serving();
         let now = Instant::now();
         let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
-        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        let [Order::Attach(serial, function)] = orders[..] else { panic!("{orders:?}") };
         state.attached(serial, function, Ok(()), now);
         state.withdraw(NAME);
         state.closed(id);
@@ -1004,7 +1009,7 @@ mod tests {
             assert!(!state.made(ids[0], Ok(()), now));
         }
         let orders = nobody_gone(&mut state, &Occupant::Nobody, now);
-        let [Order::Attach(serial, function, None)] = orders[..] else { panic!("{orders:?}") };
+        let [Order::Attach(serial, function)] = orders[..] else { panic!("{orders:?}") };
         state.attached(serial, function, Ok(()), now);
         let ours = Occupant::Ours { mac: Some(MAC) };
         let orders = nobody_gone(&mut state, &ours, now);

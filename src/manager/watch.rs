@@ -12,6 +12,7 @@ use log::error;
 use super::alarms::{KICK, TICK, kick, tick};
 use super::rescan::link_event;
 use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
+use crate::address::PciAddr;
 use crate::eal::ethdev::{self, Callback, Event, PortNumber};
 use crate::eal::interrupt::Source;
 use crate::eal::{Errno, alarm, pci};
@@ -128,8 +129,13 @@ fn fallback_appeared(_: PortNumber) {
 /// The device of a port was taken away.
 fn device_removed(port: PortNumber) {
     MANAGER.mends.device_removed(port);
+    take_back(|function| ethdev::sits_on(port, function));
+}
+
+/// Takes back what lies in a mailbox, or is about to, for a function of which this is so.
+fn take_back(is_it: impl Fn(PciAddr) -> bool) {
     let offered = lock().offered();
-    if let Some((serial, _)) = offered.into_iter().find(|&(_, function)| ethdev::sits_on(port, function)) {
+    if let Some((serial, _)) = offered.into_iter().find(|&(_, function)| is_it(function)) {
         lock().device_removed(serial, Instant::now());
         kick(KICK);
     }
@@ -137,6 +143,8 @@ fn device_removed(port: PortNumber) {
 
 /// A port of anybody's is about to go: perhaps a failsafe port of ours, or a VF's.
 fn port_goes(port: PortNumber) {
+    // Failsafe would find the next one on that function, or none.
+    take_back(|function| MANAGER.mends.is_first_on(function, port));
     MANAGER.mends.port_goes(port, Instant::now());
     kick(KICK);
 }

@@ -54,7 +54,8 @@ pub const MAC: &str = "00:15:5d:00:00:01";
 /// lie in one.
 pub const BUILD: &str = "/mnt";
 
-const NET: &str = "/sys/class/net";
+/// Folder of the netdevices in sysfs.
+pub const NET: &str = "/sys/class/net";
 /// Folder of the netdevices without a device.
 const VIRTUAL: &str = "/sys/devices/virtual/net";
 /// Folder of the PCI devices that EAL sees.
@@ -151,6 +152,7 @@ impl Stage {
         // nobody's VF until it is up.
         veth(name, index, &format!("02:00:00:00:{:02x}:{:02x}", index >> 8 & 0xff, index & 0xff));
         ip(&format!("link set {name} address {mac}"));
+        show_address(name, mac);
         index
     }
 
@@ -338,6 +340,12 @@ fn veth(name: &str, index: u32, mac: &str) {
          link set {peer} up\n\
          link set {name} up\n"
     ));
+    show_address(name, mac);
+}
+
+/// Shows the address of a netdevice in sysfs.
+fn show_address(name: &str, mac: &str) {
+    fs::write(format!("{NET}/{name}/address"), format!("{mac}\n")).unwrap();
 }
 
 /// Runs many commands of `ip` on the stage, one a line.

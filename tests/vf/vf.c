@@ -16,15 +16,20 @@
  *
  * A function whose kernel driver is called mana is driven as net_mana does:
  * each of its netdevices is a port of its own, or those that mac= names
- * (doc/guides/nics/mana.rst), and a hot-removal leaves ports that live, as it
- * looks for one with the name of the device (mana_pci_remove,
- * rte_eth_dev_pci_generic_remove).
+ * (mana_pci_probe), and a hot-removal leaves ports that live, as it looks for
+ * one with the name of the device (mana_pci_remove,
+ * rte_eth_dev_pci_generic_remove). A port cannot be started while its
+ * netdevice is up: that one has the vPort, which only one can have
+ * (mana_cfg_vport in the kernel, EBUSY; mana_dev_start, ENODEV).
+ *
+ * One whose kernel driver is called mlx4_core is driven as net_mlx4 does: each
+ * of its netdevices is a port, and a hot-removal closes them all
+ * (mlx4_pci_probe, mlx4_pci_remove).
  *
  * What is wrong with it for now, files in the function's folder say:
  *
  *   refuse          how many probes fail yet: as mlx5 without its ibverbs device
- *   portless        a probe makes no port and succeeds: mana up to 22.11.0 when
- *                   no InfiniBand device is there (0595702ef2c6)
+ *   portless        a probe makes no port and succeeds: one that is not of Ethernet
  *   unconfigurable  it cannot be configured: mlx5_dev_configure
  *   unstartable     it cannot be started: mlx5, when no more memory may be
  *                   locked (mlx5_rxq_start, mlx5_trigger.c)
@@ -106,6 +111,8 @@ struct vf {
 	int ifindex;
 	int socket; /* AF_PACKET; open from start to stop, else -1. */
 	bool vlan_strip;
+	bool is_mana;
+	bool is_mlx4;
 	uint16_t port_id;
 	struct vf_watch *watch;
 	struct rte_ether_addr macs[VF_MACS];
@@ -409,6 +416,34 @@ vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 	return 0;
 }
 
+/** Asks the kernel about a netdevice. */
+static int
+vf_ask_netdev(unsigned long question, const char *ifname, struct ifreq *request)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret = -1;
+
+	memset(request, 0, sizeof(*request));
+	strlcpy(request->ifr_name, ifname, sizeof(request->ifr_name));
+	if (fd >= 0) {
+		ret = ioctl(fd, question, request);
+		close(fd);
+	}
+	return ret == 0 ? 0 : -ENODEV;
+}
+
+/** Tells if the kernel has the vPort. */
+static bool
+vf_vport_is_taken(const struct vf *vf)
+{
+	char name[IF_NAMESIZE];
+	struct ifreq request;
+
+	return vf->is_mana && if_indextoname(vf->ifindex, name) != NULL &&
+		vf_ask_netdev(SIOCGIFFLAGS, name, &request) == 0 &&
+		(request.ifr_flags & IFF_UP) != 0;
+}
+
 static int
 vf_start(struct rte_eth_dev *dev)
 {
@@ -425,6 +460,11 @@ vf_start(struct rte_eth_dev *dev)
 	if (vf_is_told(vf->address, "unstartable")) {
 		VF_LOG(ERR, "%s: cannot be started", vf_data(dev)->name);
 		return -ENOMEM;
+	}
+	if (vf_vport_is_taken(vf)) {
+		VF_LOG(ERR, "%s: failed to start tx queues %d: the vPort of %s is in use",
+			vf_data(dev)->name, -ENODEV, vf->ifname);
+		return -ENODEV;
 	}
 	/* Protocol 0 receives nothing before it is bound to the one netdevice. */
 	vf->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -684,17 +724,26 @@ vf_find_netdevs(const char *address, struct vf_netdev netdevs[VF_NETDEVS])
 static int
 vf_read_mac(const char *ifname, struct rte_ether_addr *mac)
 {
-	struct ifreq request = { 0 };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int ret = -1;
+	struct ifreq request;
+	int ret = vf_ask_netdev(SIOCGIFHWADDR, ifname, &request);
 
-	strlcpy(request.ifr_name, ifname, sizeof(request.ifr_name));
-	if (fd >= 0) {
-		ret = ioctl(fd, SIOCGIFHWADDR, &request);
-		close(fd);
-	}
 	memcpy(mac, request.ifr_hwaddr.sa_data, sizeof(*mac));
-	return ret == 0 ? 0 : -ENODEV;
+	return ret;
+}
+
+/** Tells if the kernel driver of a PCI function has this name. */
+static bool
+vf_is_driven_by(const char *address, const char *name)
+{
+	char path[PATH_MAX], driver[PATH_MAX];
+	const char *last;
+	ssize_t length;
+
+	vf_path(path, address, "driver");
+	length = readlink(path, driver, sizeof(driver) - 1);
+	driver[length < 0 ? 0 : length] = '\0';
+	last = strrchr(driver, '/');
+	return last != NULL && strcmp(last + 1, name) == 0;
 }
 
 static int
@@ -715,6 +764,8 @@ vf_init(struct rte_eth_dev *dev, const char *address, const struct vf_netdev *ne
 	vf->ifindex = netdev->index;
 	strlcpy(vf->ifname, netdev->name, sizeof(vf->ifname));
 	strlcpy(vf->address, address, sizeof(vf->address));
+	vf->is_mana = vf_is_driven_by(address, "mana");
+	vf->is_mlx4 = vf_is_driven_by(address, "mlx4_core");
 	vf->watch = vf_watch_start(dev, vf->port_id, vf->ifindex);
 	if (vf->watch == NULL) {
 		VF_LOG(ERR, "%s: cannot watch netdevice %s", address, vf->ifname);
@@ -790,7 +841,7 @@ vf_wants(const struct rte_devargs *devargs, const struct vf_netdev *netdev)
 	return strcasestr(args, text) != NULL;
 }
 
-/** Makes a port of each netdevice that is wanted, as mana_pci_probe does. */
+/** Makes a port of each netdevice that is wanted. */
 static int
 vf_probe_all(struct test_device *device, const struct vf_netdev *netdevs, unsigned int count)
 {
@@ -804,18 +855,6 @@ vf_probe_all(struct test_device *device, const struct vf_netdev *netdevs, unsign
 			made += vf_probe_port(device, name, &netdevs[i]) == 0;
 	}
 	return made > 0 ? 0 : -ENODEV;
-}
-
-static bool
-vf_is_mana(const char *address)
-{
-	char path[PATH_MAX], driver[PATH_MAX];
-	ssize_t length;
-
-	vf_path(path, address, "driver");
-	length = readlink(path, driver, sizeof(driver) - 1);
-	driver[length < 0 ? 0 : length] = '\0';
-	return strstr(driver, "/mana") != NULL;
 }
 
 static int
@@ -837,7 +876,7 @@ vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
 	count = vf_find_netdevs(device->name, netdevs);
 	if (count == 0)
 		return -ENODEV;
-	if (vf_is_mana(device->name))
+	if (vf_is_driven_by(device->name, "mana") || vf_is_driven_by(device->name, "mlx4_core"))
 		return vf_probe_all(device, netdevs, count);
 	return vf_probe_port(device, device->name, &netdevs[0]);
 }
@@ -845,8 +884,17 @@ vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
 static int
 vf_remove(struct rte_pci_device *pci)
 {
-	struct rte_eth_dev *dev = rte_eth_dev_get_by_name(((struct test_pci_device *)pci)->device.name);
+	struct test_device *device = &((struct test_pci_device *)pci)->device;
+	struct rte_eth_dev *dev = rte_eth_dev_get_by_name(device->name);
+	uint16_t port;
 
+	RTE_ETH_FOREACH_DEV_OF(port, (struct rte_device *)device) {
+		char name[RTE_ETH_NAME_MAX_LEN];
+
+		rte_eth_dev_get_name_by_port(port, name);
+		if (((struct vf *)vf_data(rte_eth_dev_get_by_name(name))->dev_private)->is_mlx4)
+			rte_eth_dev_close(port);
+	}
 	/* Closing a port ends it too. */
 	if (dev == NULL)
 		return 0;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::driver::{Model, Shared, TICK};
 use super::failsafe::Level;
 use super::moves::{finish_application, wait};
-use super::world::{Owner, Pmd, World};
+use super::world::{OTHER, Owner, Pmd, World};
 use crate::args::{Args, DevargsSafe};
-use crate::link::{Link, LinkTable};
+use crate::link::{KernelDriver, Link, LinkTable};
 use crate::pairing;
 use crate::port::Phase;
 
@@ -47,7 +47,13 @@ pub(super) fn always(model: &Model) {
         if !posted.insert(address) {
             model.breaks(format!("{address} is posted to two ports"));
         }
-        let Some(function) = world.functions.get(&address).filter(|function| !function.meddled) else { continue };
+        let Some(function) = world.functions.get(&address) else { continue };
+        if function.port().is_some_and(|port| port.mac == OTHER) {
+            model.breaks(format!("{address} is posted to port {id}, and another NIC's port is the first there"));
+        }
+        if function.meddled {
+            continue;
+        }
         match function.port().map(|port| port.owner) {
             Some(Owner::Nobody) => {}
             Some(Owner::Ours) if !idle => {}
@@ -59,7 +65,7 @@ pub(super) fn always(model: &Model) {
         let offered: BTreeSet<_> = state.offered().into_iter().map(|(_, function)| function).collect();
         for (address, function) in &world.functions {
             let ours = function.port().is_some_and(|port| port.owner == Owner::Ours);
-            if ours && !offered.contains(address) && !state.is_leaving(*address) {
+            if ours && !function.hidden && !offered.contains(address) && !state.is_leaving(*address) {
                 model.breaks(format!("{address} is ours, and nobody minds it"));
             }
         }
@@ -131,7 +137,10 @@ fn right(model: &Model, when: &str) -> bool {
         model.breaks(format!("{when}: {wrong}"));
     }
     all && !world.unsteady
-        && world.functions.values().all(|function| function.pmd == Pmd::Makes && function.verbs && !function.meddled)
+        && world
+            .functions
+            .values()
+            .all(|function| matches!(function.pmd, Pmd::Makes | Pmd::Two) && function.verbs && !function.meddled)
 }
 
 fn port_is_right(model: &Model, port: &PortView, world: &World, truth: &LinkTable) -> Result<bool, String> {
@@ -164,6 +173,11 @@ fn port_is_right(model: &Model, port: &PortView, world: &World, truth: &LinkTabl
         return Ok(failsafe.address.is_none());
     };
     let Some(function) = world.functions.get(&vf.address) else { return Ok(false) };
+    if function.driver == KernelDriver::Mana {
+        model.count("a VF left to the kernel at rest");
+        let wrong = "a VF of MANA's is posted".to_owned();
+        return if port.mailbox.is_empty() { Ok(true) } else { Err(wrong) };
+    }
     if failsafe.address == Some(vf.address) && failsafe.sub == failsafe.level && !function.gone && !failsafe.remove {
         model.count("a VF held at rest");
         return Ok(true);
@@ -174,12 +188,15 @@ fn port_is_right(model: &Model, port: &PortView, world: &World, truth: &LinkTabl
         let vf = truth.get(vf.index);
         vf.is_some_and(|vf| [vf.mac, link.mac, port.side.first_mac].contains(&Some(mac)))
     };
-    let fits = match &function.device {
+    let fits = match function.device.as_deref() {
         None => mac(function.mac),
-        // One that is gone, which is not seen in a list that is not exact, may have been attached there.
-        Some(Some(port)) if port.owner == Owner::Ours => mac(port.mac) && !world.unsteady,
-        Some(Some(port)) => mac(port.mac) && port.owner == Owner::Nobody,
-        Some(None) => false,
+        Some([first, others @ ..]) => {
+            // One that is gone, which is not seen in a list that is not exact, may have been attached there.
+            let owned = first.owner == Owner::Nobody || first.owner == Owner::Ours && !world.unsteady;
+            let free = others.iter().all(|port| matches!(port.owner, Owner::Nobody | Owner::Ours));
+            mac(first.mac) && owned && free
+        }
+        Some([]) => false,
     };
     if held || !fits || !function.can_be_attached() || function.meddled {
         return Ok(false);
@@ -206,6 +223,17 @@ pub(super) fn probe_is_right(model: &Model, args: &Args, selected: &Selected) {
 pub(super) fn orders(model: &Model, orders: &[Order]) {
     let state = model.state.borrow();
     for order in orders {
+        if let Order::Attach(_, function) | Order::HandOver(_, function) = order {
+            let world = model.world.borrow();
+            let is_manas = world.functions.get(function).is_some_and(|known| known.driver == KernelDriver::Mana);
+            // Not one that went meanwhile.
+            let is_there = |port: &PortView| {
+                port.vf.is_some_and(|(link, at)| at == *function && world.links().any(|known| known.index == link))
+            };
+            if is_manas && state.view().iter().any(is_there) {
+                model.breaks(format!("{order:?}, and that is MANA's"));
+            }
+        }
         let Order::HandOver(id, function) = order else { continue };
         if !state.is_sure_of_vf(*id) {
             model.breaks(format!("{function} is posted, and events of its link may have been lost"));

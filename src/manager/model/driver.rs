@@ -184,6 +184,24 @@ impl Model {
         self.driver.borrow().quiet_until.is_some_and(|until| self.clock() < until)
     }
 
+    /// `watch::take_back`.
+    fn take_back_offer(&self, function: PciAddr) {
+        if !self.driver.borrow().hears_of_ports {
+            return;
+        }
+        let offered = self.state.borrow().offered();
+        if let Some((serial, _)) = offered.into_iter().find(|&(_, offered)| offered == function) {
+            self.state.borrow_mut().device_removed(serial, self.now());
+            self.kick(KICK);
+        }
+    }
+
+    /// `watch::port_goes`, of the first port on a function, which is still there.
+    pub(super) fn first_port_goes(&self, function: PciAddr, is_failsafes: bool) {
+        self.take_back_offer(function);
+        self.port_goes(is_failsafes);
+    }
+
     fn settle(&self) {
         if !self.is_quiet() {
             for function in self.world.borrow_mut().functions.values_mut() {
@@ -545,8 +563,8 @@ impl Model {
                         this.kick(KICK);
                     }
                     Order::Close(id) => this.close(id).await,
-                    Order::Attach(serial, function, mac) => {
-                        let outcome = this.world.borrow_mut().attach(function, Owner::Ours, mac);
+                    Order::Attach(serial, function) => {
+                        let outcome = this.world.borrow_mut().attach(function, Owner::Ours);
                         this.count(if outcome.is_ok() { "a VF attached" } else { "a VF not attached" });
                         pause().await;
                         this.state.borrow_mut().attached(serial, function, outcome, this.now());
@@ -580,9 +598,9 @@ impl Model {
 
     /// `ports::take_back`.
     fn take_back(&self, function: PciAddr) {
-        if let Some(port) = self.world.borrow_mut().port(function).filter(|port| port.owner == Owner::Nobody) {
-            port.owner = Owner::Ours;
-        }
+        let mut world = self.world.borrow_mut();
+        let ports = world.functions.get_mut(&function).into_iter().flat_map(Function::ports_mut);
+        ports.filter(|port| port.owner == Owner::Nobody).for_each(|port| port.owner = Owner::Ours);
     }
 
     /// `ports::detach`, `pci::detach`.
@@ -590,11 +608,12 @@ impl Model {
         self.take_back(address);
         let mut world = self.world.borrow_mut();
         let function = world.functions.get_mut(&address).filter(|function| !function.hidden);
-        let ours = |function: &&mut Function| function.port().is_none_or(|port| port.owner == Owner::Ours);
-        let port = function.filter(ours).and_then(|function| function.device.take().flatten());
+        let mut function =
+            function.filter(|function| function.device.iter().flatten().all(|port| port.owner == Owner::Ours));
+        let ports = function.as_mut().and_then(|function| function.device.take()).unwrap_or_default();
         drop(world);
-        if port.is_some() {
-            self.port_goes(false);
+        if !ports.is_empty() {
+            self.first_port_goes(address, false);
         }
         self.state.borrow_mut().detached(address);
     }
@@ -808,13 +827,7 @@ impl Model {
 
     /// `watch::device_removed`, and failsafe's, which is called later.
     pub(super) fn device_removed(&self, function: PciAddr) {
-        if self.driver.borrow().hears_of_ports {
-            let offered = self.state.borrow().offered();
-            if let Some((serial, _)) = offered.into_iter().find(|&(_, offered)| offered == function) {
-                self.state.borrow_mut().device_removed(serial, self.now());
-                self.kick(KICK);
-            }
-        }
+        self.take_back_offer(function);
         failsafe::removal(self, function);
     }
 }

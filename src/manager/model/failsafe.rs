@@ -6,7 +6,7 @@ use crate::address::PciAddr;
 use crate::port::PortId;
 
 use super::driver::Model;
-use super::world::Owner;
+use super::world::{OTHER, Owner};
 use std::time::Duration;
 
 /// `failsafe_private.h`: `enum dev_state`, of a sub-device and of failsafe.
@@ -86,7 +86,7 @@ fn probe(model: &Model, id: PortId) -> bool {
     let mut world = model.world.borrow_mut();
     if world.port(address).is_none() {
         // It hot-plugs the address, and does so again at each poll.
-        if world.attach(address, Owner::Failsafe(id), None).is_err() {
+        if world.attach(address, Owner::Failsafe(id)).is_err() {
             return true;
         }
         if world.port(address).is_none() {
@@ -98,6 +98,9 @@ fn probe(model: &Model, id: PortId) -> bool {
     match port.owner {
         Owner::Nobody => {
             model.count("failsafe takes a VF");
+            if port.mac == OTHER {
+                model.breaks(format!("failsafe {id} takes another NIC's port at {address}"));
+            }
             port.owner = Owner::Failsafe(id);
         }
         Owner::Failsafe(owner) if owner == id => {}
@@ -123,8 +126,8 @@ fn configure(model: &Model, id: PortId) -> Result<(), ()> {
         // Of a PMD that tells that its device is gone it is `EIO` (`eth_err`), which is no error (`fs_err`).
         return if function.driver == crate::link::KernelDriver::Other { Err(()) } else { Ok(()) };
     }
-    let Some(port) = function.port_mut() else { return Err(()) };
-    port.configured = true;
+    let port = function.ports_mut().find(|port| port.owner == Owner::Failsafe(id));
+    port.ok_or(())?.configured = true;
     drop(world);
     with(model, id, |failsafe| failsafe.sub = Level::Active);
     Ok(())
@@ -194,14 +197,16 @@ fn remove_sub(model: &Model, id: PortId) {
 
 /// `rte_eth_dev_close` of a VF's port that failsafe has.
 fn close_vf(model: &Model, address: PciAddr) {
-    let mut world = model.world.borrow_mut();
-    let Some(function) = world.functions.get_mut(&address) else { return };
-    if let Some(device) = &mut function.device {
-        *device = None;
+    let world = model.world.borrow();
+    let Some(function) = world.functions.get(&address) else { return };
+    if function.device.is_some() {
+        drop(world);
+        model.first_port_goes(address, true);
+        let mut world = model.world.borrow_mut();
+        let Some(function) = world.functions.get_mut(&address) else { return };
+        function.device.iter_mut().for_each(|ports| ports.retain(|port| !matches!(port.owner, Owner::Failsafe(_))));
         // `eal::failsafe`: `port_goes`.
         function.hidden = model.on_interrupt_thread();
-        drop(world);
-        model.port_goes(true);
     }
 }
 
@@ -209,10 +214,10 @@ fn close_vf(model: &Model, address: PciAddr) {
 fn remove_device(model: &Model, address: PciAddr) {
     let mut world = model.world.borrow_mut();
     let Some(function) = world.functions.get_mut(&address).filter(|function| !function.hidden) else { return };
-    let port = function.device.take().flatten();
+    let ports = function.device.take().unwrap_or_default();
     drop(world);
-    if port.is_some() {
-        model.port_goes(true);
+    if !ports.is_empty() {
+        model.first_port_goes(address, true);
     }
 }
 

@@ -7,7 +7,7 @@
 //!   other x0 appears a                     a virtual link
 //!   link vf0 goes | up | down | renamed vf9 | mac b | master eth0 | master none | configured | bare
 //!   function 0000:01:00.0 unplugged | probed | removed | owned | disowned | closed
-//!   function 0000:01:00.0 pmd makes | fails | fails-once | no-port | other-mac
+//!   function 0000:01:00.0 pmd makes | fails | fails-once | no-port | other-mac | two | other-first
 //!   function 0000:01:00.0 driver mlx | mana | other
 //!   function 0000:01:00.0 verbs yes | no
 //!   kernel old | new                       whether rtnetlink names parent devices
@@ -153,7 +153,7 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
     let mut world = model.world.borrow_mut();
     if what == ["probed"] {
         // EAL at its start, or the application.
-        let _ = world.attach(address, Owner::Nobody, None);
+        let _ = world.attach(address, Owner::Nobody);
         return Some(());
     }
     let has_link = world.links().any(|link| link.parent == Parent::Pci(address));
@@ -168,23 +168,25 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
             }
         }
         // What an application does with a port that looks free.
-        ["owned"] => meddle(function, Owner::Nobody, |device| {
-            device.as_mut().into_iter().for_each(|port| port.owner = Owner::Application);
-        }),
-        ["disowned"] => meddle(function, Owner::Application, |device| {
-            device.as_mut().into_iter().for_each(|port| port.owner = Owner::Nobody);
-        }),
+        ["owned"] => meddle(function, Owner::Nobody, |ports| ports[0].owner = Owner::Application),
+        ["disowned"] => meddle(function, Owner::Application, |ports| ports[0].owner = Owner::Nobody),
         ["closed"] => {
-            meddle(function, Owner::Nobody, |device| *device = None);
-            drop(world);
-            model.port_goes(false);
+            if function.port().is_some_and(|port| port.owner == Owner::Nobody) {
+                drop(world);
+                model.first_port_goes(address, false);
+                let mut world = model.world.borrow_mut();
+                meddle(world.functions.get_mut(&address)?, Owner::Nobody, |ports| _ = ports.remove(0));
+            }
         }
         ["removed"] => {
-            let free = function.port().is_none_or(|port| matches!(port.owner, Owner::Nobody | Owner::Application));
-            if free && !function.hidden && function.device.take().is_some() {
-                function.meddled = true;
+            let is_free = |port: &super::world::EthPort| matches!(port.owner, Owner::Nobody | Owner::Application);
+            let free = function.device.iter().flatten().all(is_free);
+            if free && !function.hidden && function.device.is_some() {
                 drop(world);
-                model.port_goes(false);
+                model.first_port_goes(address, false);
+                let mut world = model.world.borrow_mut();
+                let function = world.functions.get_mut(&address)?;
+                (function.device, function.meddled) = (None, true);
             }
         }
         ["pmd", pmd] => {
@@ -194,6 +196,8 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
                 "fails-once" => Pmd::FailsOnce,
                 "no-port" => Pmd::NoPort,
                 "other-mac" => Pmd::OtherMac,
+                "two" => Pmd::Two,
+                "other-first" => Pmd::OtherFirst,
                 _ => return None,
             };
         }
@@ -211,7 +215,7 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
     Some(())
 }
 
-fn meddle(function: &mut Function, owner: Owner, change: impl FnOnce(&mut Option<super::world::EthPort>)) {
+fn meddle(function: &mut Function, owner: Owner, change: impl FnOnce(&mut Vec<super::world::EthPort>)) {
     if function.port().is_some_and(|port| port.owner == owner) {
         function.meddled = true;
         function.device.as_mut().map(change);
@@ -311,7 +315,7 @@ pub(super) fn finish_application(model: &Shared) {
 pub(super) fn is_adverse(text: &str) -> bool {
     let words: Vec<&str> = text.split(' ').collect();
     match *words.as_slice() {
-        ["function", _, "unplugged"] => false,
+        ["function", _, "unplugged"] | ["function", _, "driver", _] | ["function", _, "pmd", "makes" | "two"] => false,
         ["function" | "sysfs" | "dpdk", ..] | ["kernel", "fails" | "unsteady", ..] | ["link", _, "down" | "bare"] => {
             true
         }
@@ -379,7 +383,11 @@ impl Chooser {
             return "rest".to_owned();
         }
         if at < 500 && self.plan.is_empty() {
-            let plan = if random.below(5) == 0 { made_anew(model, random) } else { life_of_a_vf(model, random) };
+            let plan = match random.below(10) {
+                0..2 => made_anew(model, random),
+                2 if !self.calm => first_of_two_closed(model, random),
+                _ => life_of_a_vf(model, random),
+            };
             self.plan = plan.unwrap_or_default();
         }
         loop {
@@ -430,6 +438,19 @@ fn made_anew(model: &Shared, random: &mut Random) -> Option<Vec<String>> {
     Some(plan)
 }
 
+/// A VF comes on a function with two ports, and an application closes the first, mostly before failsafe has it.
+fn first_of_two_closed(model: &Shared, random: &mut Random) -> Option<Vec<String>> {
+    let mut plan = life_of_a_vf(model, random)?;
+    let appears = plan.iter().position(|text| text.starts_with("vf "))?;
+    let function = plan[appears].rsplit_once(' ')?.1.to_owned();
+    plan.insert(appears + 1, format!("function {function} pmd two"));
+    let pauses = random.below(24);
+    let closed = [format!("wait {}", random.below(8)), format!("function {function} closed"), "wait 100".to_owned()];
+    let then: Vec<String> = std::iter::repeat_n("interrupt".to_owned(), pauses).chain(closed).rev().collect();
+    plan.splice(appears..appears, then);
+    Some(plan)
+}
+
 /// A VF comes, and mostly goes, one way or another.
 fn life_of_a_vf(model: &Shared, random: &mut Random) -> Option<Vec<String>> {
     let world = model.world.borrow();
@@ -442,7 +463,13 @@ fn life_of_a_vf(model: &Shared, random: &mut Random) -> Option<Vec<String>> {
     let on = |link: &&Link| link.parent == Parent::Pci(function.parse().unwrap());
     // Two ways to make room; what is there already may stay.
     let before = world.links().find(on).map(|link| format!("link {} goes", link.name));
-    let mut plan: Vec<String> = before.into_iter().chain([format!("vf {vf} appears {letter} at {function}")]).collect();
+    let mut plan: Vec<String> = before.into_iter().collect();
+    match random.below(12) {
+        0..2 => plan.push(format!("function {function} driver {}", random.of(&["mana", "mlx", "other"])?)),
+        2..4 => plan.push(format!("function {function} pmd {}", random.of(&["makes", "two"])?)),
+        _ => {}
+    }
+    plan.push(format!("vf {vf} appears {letter} at {function}"));
     if random.below(3) == 0 {
         plan.push(format!("link {vf} master {}", netvsc.name));
     }
@@ -538,7 +565,7 @@ fn choose_event(model: &Shared, random: &mut Random) -> Option<String> {
         93 => "fault".to_owned(),
         94 => "lock busy".to_owned(),
         95..97 => {
-            let pmd = ["makes", "makes", "fails-once", "fails", "no-port", "other-mac"];
+            let pmd = ["makes", "two", "fails-once", "fails", "no-port", "other-mac", "other-first"];
             format!("function {function} pmd {}", random.of(&pmd)?)
         }
         97 => match random.below(2) {

@@ -28,6 +28,9 @@ pub(super) enum Owner {
     Application,
 }
 
+/// The MAC of a netdevice that is no port's.
+pub(super) const OTHER: MacAddr = MacAddr([2, 9, 9, 9, 9, 9]);
+
 /// A port on a PCI function.
 #[derive(Debug)]
 pub(super) struct EthPort {
@@ -45,6 +48,10 @@ pub(super) enum Pmd {
     FailsOnce,
     NoPort,
     OtherMac,
+    /// Makes another netdevice's port as well, the VF's first.
+    Two,
+    /// The other's first.
+    OtherFirst,
 }
 
 /// A PCI function, and the device that EAL has of it.
@@ -56,8 +63,8 @@ pub(super) struct Function {
     pub(super) driver: KernelDriver,
     pub(super) verbs: bool,
     pub(super) pmd: Pmd,
-    /// A PMD has it; with its port, if it made one.
-    pub(super) device: Option<Option<EthPort>>,
+    /// A PMD has it; with the ports that it made, the lowest number first.
+    pub(super) device: Option<Vec<EthPort>>,
     /// The device is hidden (`eal::failsafe`), and taken away with the next rescan.
     pub(super) hidden: bool,
     /// An application took or closed the port.
@@ -65,22 +72,28 @@ pub(super) struct Function {
 }
 
 impl Function {
+    /// The one that failsafe would take.
     pub(super) fn port(&self) -> Option<&EthPort> {
-        self.device.as_ref()?.as_ref()
+        self.device.as_ref()?.first()
     }
 
     pub(super) fn port_mut(&mut self) -> Option<&mut EthPort> {
-        self.device.as_mut()?.as_mut()
+        self.device.as_mut()?.first_mut()
+    }
+
+    pub(super) fn ports_mut(&mut self) -> impl Iterator<Item = &mut EthPort> {
+        self.device.iter_mut().flatten()
     }
 
     /// Whether its PMD opens an ibverbs device.
     fn needs_verbs(&self) -> bool {
-        matches!(self.driver, KernelDriver::Mlx | KernelDriver::Mana)
+        self.driver == KernelDriver::Mlx
     }
 
-    /// Whether it gets a port when it is attached.
+    /// Whether it gets a port of its own first when it is attached.
     pub(super) fn can_be_attached(&self) -> bool {
-        !self.gone && (self.verbs || !self.needs_verbs()) && matches!(self.pmd, Pmd::Makes | Pmd::FailsOnce)
+        let makes = matches!(self.pmd, Pmd::Makes | Pmd::FailsOnce | Pmd::Two);
+        makes && !self.gone && (self.verbs || !self.needs_verbs())
     }
 }
 
@@ -277,7 +290,7 @@ impl World {
     pub(super) fn kernel_driver(&mut self, function: PciAddr) -> Option<KernelDriver> {
         let tells = self.sysfs_tells();
         let known = self.functions.get(&function).filter(|known| !known.gone);
-        tells.then(|| known.map_or(KernelDriver::Other, |known| known.driver))
+        known.filter(|_| tells).map(|known| known.driver)
     }
 
     pub(super) fn has_verbs(&self, function: PciAddr) -> bool {
@@ -314,15 +327,15 @@ impl World {
         if function.hidden {
             return failsafe();
         }
-        match &function.device {
-            None => Occupant::Nobody,
-            Some(None) => Occupant::Busy { by: None },
-            Some(Some(port)) => match port.owner {
-                Owner::Nobody => Occupant::Unowned { mac: Some(port.mac) },
-                Owner::Ours => Occupant::Ours { mac: Some(port.mac) },
-                Owner::Failsafe(_) => failsafe(),
-                Owner::Application => Occupant::Busy { by: Some("application".to_owned()) },
-            },
+        let Some(ports) = &function.device else { return Occupant::Nobody };
+        let owned = ports.iter().map(|port| port.owner).filter(|&owner| owner != Owner::Nobody);
+        let mac = ports.first().map(|port| port.mac);
+        match owned.clone().find(|&owner| owner != Owner::Ours) {
+            Some(Owner::Failsafe(_)) => failsafe(),
+            Some(_) => Occupant::Busy { by: Some("application".to_owned()) },
+            None if ports.is_empty() => Occupant::Busy { by: None },
+            None if owned.count() == 0 => Occupant::Unowned { mac },
+            None => Occupant::Ours { mac },
         }
     }
 
@@ -332,7 +345,7 @@ impl World {
     }
 
     /// `rte_eal_hotplug_add`, for whoever owns the port then.
-    pub(super) fn attach(&mut self, address: PciAddr, owner: Owner, mac: Option<MacAddr>) -> Result<(), Errno> {
+    pub(super) fn attach(&mut self, address: PciAddr, owner: Owner) -> Result<(), Errno> {
         let function = self.functions.get_mut(&address).ok_or(Errno(libc::ENODEV))?;
         if function.device.is_some() {
             return Err(Errno(libc::EEXIST));
@@ -343,23 +356,19 @@ impl World {
         if function.needs_verbs() && !function.verbs {
             return Err(Errno(libc::ENOENT));
         }
-        let other = MacAddr([2, 9, 9, 9, 9, 9]);
-        let mac = match function.pmd {
+        let macs = match function.pmd {
             Pmd::Fails => return Err(Errno(libc::EIO)),
             Pmd::FailsOnce => {
                 function.pmd = Pmd::Makes;
                 return Err(Errno(libc::EIO));
             }
-            Pmd::NoPort => {
-                function.device = Some(None);
-                return Ok(());
-            }
-            Pmd::OtherMac => other,
-            // Of several netdevices it takes the one that is meant.
-            Pmd::Makes if function.driver == KernelDriver::Mana => mac.unwrap_or(other),
-            Pmd::Makes => function.mac,
+            Pmd::NoPort => vec![],
+            Pmd::OtherMac => vec![OTHER],
+            Pmd::Makes => vec![function.mac],
+            Pmd::Two => vec![function.mac, OTHER],
+            Pmd::OtherFirst => vec![OTHER, function.mac],
         };
-        function.device = Some(Some(EthPort { owner, mac, configured: false }));
+        function.device = Some(macs.into_iter().map(|mac| EthPort { owner, mac, configured: false }).collect());
         function.meddled = false;
         Ok(())
     }
