@@ -138,18 +138,20 @@ hv_pci=/sys/bus/vmbus/drivers/hv_pci
 channel=
 if [ -n "$vf" ]; then
 	channel=$(passed_by "$vf")
-	set -- -a "$pci" "$@"
-	# MANA has one function for all NICs: that of the session would go as well.
-	others=$(find "$vf/net" -mindepth 1 -maxdepth 1 | wc -l)
-	if [ "$others" -gt 1 ]; then
+	if [ "$(readlink "$vf/driver" | sed 's|.*/||')" = mana ]; then
+		echo "the VF at $pci is MANA's: the port goes by the kernel (docs/mana.md), and the VF stays plugged in"
+		pci=
+		vf=
+	# That of the session would go as well.
+	elif [ "$(find "$vf/net" -mindepth 1 -maxdepth 1 | wc -l)" -gt 1 ]; then
 		echo "the VF at $pci has other interfaces as well, so it stays plugged in"
 		vf=
 	fi
 else
 	echo "$iface has no VF: accelerated networking is off, or the VF's kernel driver is missing"
-	# Or EAL would take the VFs of all other interfaces.
-	set -- -a 0000:00:00.0 "$@"
 fi
+# Without any -a EAL would take the VFs of all interfaces.
+set -- -a "${pci:-0000:00:00.0}" "$@"
 plugged=yes
 
 vf_goes() {
