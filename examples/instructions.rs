@@ -87,6 +87,7 @@ fn links(count: u32) -> Vec<Link> {
             mac: Some(if is_vf { MacAddr([2, 0, 0, 0, 0, 0]) } else { MacAddr([2, 0, 0, high, mid, low]) }),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent,
             driver: None,
             up: true,

@@ -71,6 +71,9 @@ pub struct Link {
     pub permanent_mac: Option<MacAddr>,
     /// The link it is enslaved to (`IFLA_MASTER`).
     pub master: Option<IfIndex>,
+    /// The link of this network namespace that it is stacked on (`IFLA_LINK`): that of a VLAN or a macvlan; of a veth,
+    /// its other end.
+    pub lower: Option<IfIndex>,
     /// The device it sits on.
     pub parent: Parent,
     /// The kernel driver of that, once somebody has asked for it.
@@ -198,6 +201,7 @@ mod tests {
             mac: None,
             permanent_mac: None,
             master: None,
+            lower: None,
             parent,
             driver: None,
             up,

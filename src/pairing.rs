@@ -4,6 +4,7 @@
 //! A rule may hang on a fact that nobody has told yet ([`Parent::is_unknown`], [`Parent::VmBus`]). The `unclear_*`
 //! functions name the links to ask about; with these answered, the rules decide.
 
+use std::fmt;
 use std::io;
 
 use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
@@ -198,6 +199,60 @@ fn netvsc_of<'a>(links: &'a LinkTable, vf: &Link) -> Option<&'a Link> {
     netvsc_links(links).find(|link| vf_of(links, &Side::of(link)).is_some_and(|found| found.index == vf.index))
 }
 
+/// What the kernel uses a link for, as the other links show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It is enslaved to a bridge, a bond, a VRF: what comes in is that one's.
+    Enslaved(IfIndex, Option<IfName>),
+    /// Another link is stacked on it, such as a VLAN or a macvlan.
+    Lower(IfIndex, IfName),
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enslaved(index, Some(name)) => write!(f, "is enslaved to {name} (ifindex {index})"),
+            Self::Enslaved(index, None) => write!(f, "is enslaved to ifindex {index}"),
+            Self::Lower(index, name) => write!(f, "is the lower device of {name} (ifindex {index})"),
+        }
+    }
+}
+
+/// A link that a port may be made of, with its VF.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// The link.
+    pub link: &'a Link,
+    /// Its VF, if it has one now.
+    pub vf: Option<&'a Link>,
+}
+
+impl<'a> Pair<'a> {
+    /// Finds the VF of a link.
+    pub fn of(links: &'a LinkTable, link: &'a Link) -> Self {
+        let vf = vf_of(links, &Side::of(link)).and_then(|vf| links.get(vf.index));
+        Self { link, vf }
+    }
+
+    /// Finds what the kernel uses either of them for, and which one that is.
+    pub fn used(&self, links: &LinkTable) -> Option<(&'a Link, Use)> {
+        let of = |link: &'a Link, mate| use_of(links, link, mate).map(|used| (link, used));
+        of(self.link, self.vf).or_else(|| of(self.vf?, Some(self.link)))
+    }
+}
+
+/// Finds what the kernel uses a link for beside `mate`, the other one of a pair: a VF is enslaved to its NetVSC link, or
+/// both to one master (`net/core/failover.c`).
+fn use_of(links: &LinkTable, link: &Link, mate: Option<&Link>) -> Option<Use> {
+    let is_the_pairs = |master: IfIndex| mate.is_some_and(|mate| mate.index == master || mate.master == Some(master));
+    if let Some(master) = link.master.filter(|&master| !is_the_pairs(master)) {
+        return Some(Use::Enslaved(master, links.get(master).map(|master| master.name)));
+    }
+    // Of a veth, each end names the other.
+    let is_upper = |upper: &&Link| upper.lower == Some(link.index) && link.lower != Some(upper.index);
+    links.iter().find(is_upper).map(|upper| Use::Lower(upper.index, upper.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +279,7 @@ mod tests {
             mac: Some(mac),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent,
             driver: None,
             up: true,
@@ -311,6 +367,37 @@ mod tests {
             assert_eq!(vf_of(&links, &side).map(|vf| vf.index), Some(index(4)), "if{named}");
         }
         assert_eq!(choose(&links, &Selector::Mac(A), true), Ok(index(2)));
+    }
+
+    #[test]
+    fn a_link_is_in_use_when_it_or_its_vf_is_enslaved_to_another_or_below_another() {
+        let on = |lower: u32, link: Link| Link { lower: Some(index(lower)), ..link };
+        let plain = |raw| link(raw, B, Parent::None);
+        let master = Use::Enslaved(index(9), Some(IfName::new(b"if9").unwrap()));
+        let upper = Use::Lower(index(9), IfName::new(b"if9").unwrap());
+        let table_of_cases: [(&str, Vec<Link>, Option<(u32, Use)>); 10] = [
+            ("neither", vec![netvsc(2, A), enslaved(pci(5, A), 2)], None),
+            ("a bridge's port", vec![enslaved(netvsc(2, A), 9), plain(9)], Some((2, master))),
+            ("of a master unseen", vec![enslaved(netvsc(2, A), 9)], Some((2, Use::Enslaved(index(9), None)))),
+            ("below a macvlan", vec![netvsc(2, A), on(2, plain(9))], Some((2, upper))),
+            ("one end of a veth", vec![on(9, netvsc(2, A)), on(2, plain(9))], None),
+            (
+                "below a macvlan, and one end of a veth",
+                vec![on(8, netvsc(2, A)), on(2, plain(8)), on(2, plain(9))],
+                Some((2, upper)),
+            ),
+            ("its VF below a VLAN", vec![netvsc(2, A), enslaved(pci(5, A), 2), on(5, plain(9))], Some((5, upper))),
+            ("its VF in a bond", vec![netvsc(2, A), enslaved(pci(5, A), 9), plain(9)], Some((5, master))),
+            ("both with one master", vec![enslaved(netvsc(2, A), 9), enslaved(pci(5, A), 9), plain(9)], None),
+            ("another's VF below a VLAN", vec![netvsc(2, A), pci(5, B), on(5, plain(9))], None),
+        ];
+        for (what, links, want) in table_of_cases {
+            let links = table(links);
+            let used = Pair::of(&links, links.get(index(2)).unwrap()).used(&links);
+            assert_eq!(used.map(|(link, used)| (link.index.get(), used)), want, "{what}");
+        }
+        assert_eq!(master.to_string(), "is enslaved to if9 (ifindex 9)");
+        assert_eq!(upper.to_string(), "is the lower device of if9 (ifindex 9)");
     }
 
     #[test]

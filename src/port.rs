@@ -442,6 +442,7 @@ mod tests {
             mac: Some(MacAddr([0, 1, 2, 3, 4, 5])),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent: Parent::NetVsc,
             driver: None,
             up: true,

@@ -89,7 +89,12 @@ fn an_interface_that_is_named_is_taken_with_a_warning_of_its_address() {
         assert_eq!(app.served(), [name]);
         app.ok("detach net_vdev_netvsc0");
         let index = 101 + number;
-        let line = |what| format!("net_vdev_netvsc0: {name} (ifindex {index}) has {what}; taking it, as it was named");
+        let line = |what| {
+            format!(
+                "net_vdev_netvsc0: {name} (ifindex {index}) has {what}, at which the kernel may no longer be reached; taking \
+                 it, as it was named"
+            )
+        };
         let address = configured.filter(|what| what.starts_with("address"));
         let lines: Vec<String> = address.into_iter().map(line).collect();
         assert_eq!(app.said()[said..], lines, "{name}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The bytes of a link message (`RTM_NEWLINK`, `RTM_DELLINK`) become a [`Link`].
 //!
-//! Pure. Of the kernel's some sixty attributes of a link this reads the seven that decide something and skips the rest
+//! Pure. Of the kernel's some sixty attributes of a link this reads the few that decide something and skips the rest
 //! unseen, so that no new or odd attribute makes a link vanish. An attribute that does not read as what it should be
 //! counts as absent; only a link without index or name is no link.
 //!
@@ -12,8 +12,8 @@
 use std::str;
 
 use libc::{
-    AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PARENT_DEV_BUS_NAME,
-    IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWLINK,
+    AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER,
+    IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWLINK,
 };
 
 use super::message::{Malformed, Message, Messages, attributes};
@@ -56,13 +56,17 @@ pub fn link_event(message: &Message<'_>) -> Option<LinkEvent> {
 
 fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {
     let (mut name, mut mac, mut permanent_mac, mut master) = (None, None, None, None);
+    let (mut lower, mut elsewhere) = (None, false);
     let (mut bus, mut device) = (None, None);
     for (kind, value) in attributes(bytes) {
         match kind {
             IFLA_IFNAME => name = IfName::new(text(value)),
             IFLA_ADDRESS => mac = mac_of(value),
             IFLA_PERM_ADDRESS => permanent_mac = mac_of(value),
-            IFLA_MASTER => master = value.try_into().ok().map(u32::from_ne_bytes).and_then(IfIndex::new),
+            IFLA_MASTER => master = index_of(value),
+            IFLA_LINK => lower = index_of(value),
+            // The index is one of that namespace then.
+            IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_PARENT_DEV_BUS_NAME => bus = Some(text(value)),
             IFLA_PARENT_DEV_NAME => device = Some(text(value)),
             _ => {}
@@ -70,7 +74,8 @@ fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {
     }
     let ethernet = hardware == ARPHRD_ETHER;
     let parent = parent(bus, device);
-    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, parent, driver: None, up })
+    let lower = lower.filter(|_| !elsewhere);
+    Some(Link { index, name: name?, ethernet, mac, permanent_mac, master, lower, parent, driver: None, up })
 }
 
 /// What the kernel says of the parent device, both parts since Linux 5.14.
@@ -84,6 +89,10 @@ fn parent(bus: Option<&[u8]>, device: Option<&[u8]>) -> Parent {
         (None, None) => Parent::Unknown,
         _ => Parent::Other,
     }
+}
+
+fn index_of(value: &[u8]) -> Option<IfIndex> {
+    value.try_into().ok().map(u32::from_ne_bytes).and_then(IfIndex::new)
 }
 
 /// Takes an Ethernet address; one of zeros is what the kernel shows for "none".
@@ -134,6 +143,7 @@ mod tests {
             mac: Some(MacAddr(mac)),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent: Parent::Unknown,
             driver: None,
             up: false,
@@ -154,15 +164,17 @@ mod tests {
     #[test]
     fn what_a_kernel_sent_is_read_as_ip_shows_it() {
         use LinkEvent::{Changed, Gone};
-        let v0 = plain(3, "v0", [2, 0, 0, 0, 0, 1]);
-        let v1 = plain(2, "v1", [2, 0, 0, 0, 0, 2]);
+        let on = |lower, link: Link| Link { lower: IfIndex::new(lower), ..link };
+        let v0 = on(2, plain(3, "v0", [2, 0, 0, 0, 0, 1]));
+        let v1_alone = plain(2, "v1", [2, 0, 0, 0, 0, 2]);
+        let v1 = on(3, v1_alone.clone());
         let br0 = plain(4, "br0", [2, 0, 0, 0, 0, 3]);
-        let mv0 = plain(5, "mv0", [2, 0, 0, 0, 0, 4]);
+        let mv0 = on(2, plain(5, "mv0", [2, 0, 0, 0, 0, 4]));
         let mut eth0 = Link { parent: Parent::Other, up: true, ..plain(4, "eth0", [2, 0xfc, 0, 0, 0, 1]) };
         eth0.permanent_mac = eth0.mac;
         let port = Link { master: Some(br0.index), ..v0.clone() };
         for (capture, text, want) in [
-            ("veth", include_str!("captures/veth.hex"), vec![Changed(v1.clone()), Changed(v0.clone())]),
+            ("veth", include_str!("captures/veth.hex"), vec![Changed(v1_alone.clone()), Changed(v0.clone())]),
             (
                 "enslaved",
                 include_str!("captures/enslaved.hex"),
@@ -170,8 +182,12 @@ mod tests {
             ),
             // Among these is an RTM_DELLINK of v0, sent by the bridge.
             ("released", include_str!("captures/released.hex"), vec![Changed(port), Changed(v0.clone()), Changed(br0)]),
-            ("macvlan", include_str!("captures/macvlan.hex"), vec![Changed(v1.clone()), Changed(mv0.clone())]),
-            ("deleted", include_str!("captures/deleted.hex"), vec![Gone(v0.index), Gone(mv0.index), Gone(v1.index)]),
+            ("macvlan", include_str!("captures/macvlan.hex"), vec![Changed(v1), Changed(mv0.clone())]),
+            (
+                "deleted",
+                include_str!("captures/deleted.hex"),
+                vec![Gone(v0.index), Gone(mv0.index), Gone(v1_alone.index)],
+            ),
             ("virtio", include_str!("captures/virtio.hex"), vec![Changed(eth0)]),
         ] {
             assert_eq!(captured(text), want, "{capture}");
@@ -185,7 +201,7 @@ mod tests {
         let pci = Parent::Pci("0001:02:03.4".parse().unwrap());
         let bus = IFLA_PARENT_DEV_BUS_NAME;
         let device = IFLA_PARENT_DEV_NAME;
-        let cases: [(&str, Attributes<'_>, Link); 17] = [
+        let cases: [(&str, Attributes<'_>, Link); 20] = [
             ("only a name", vec![], bare.clone()),
             ("a MAC", vec![(IFLA_ADDRESS, &MAC.0)], Link { mac: Some(MAC), ..bare.clone() }),
             ("a MAC of zeros", vec![(IFLA_ADDRESS, &[0; 6])], bare.clone()),
@@ -194,6 +210,9 @@ mod tests {
             ("a permanent MAC", vec![(IFLA_PERM_ADDRESS, &MAC.0)], Link { permanent_mac: Some(MAC), ..bare.clone() }),
             ("a master", vec![(IFLA_MASTER, &[9; 4])], Link { master: IfIndex::new(0x0909_0909), ..bare.clone() }),
             ("no master", vec![(IFLA_MASTER, &[0; 4])], bare.clone()),
+            ("a lower device", vec![(IFLA_LINK, &[9; 4])], Link { lower: IfIndex::new(0x0909_0909), ..bare.clone() }),
+            ("no lower device", vec![(IFLA_LINK, &[0; 4])], bare.clone()),
+            ("one of another namespace", vec![(IFLA_LINK, &[9; 4]), (IFLA_LINK_NETNSID, &[1; 4])], bare.clone()),
             ("half a master", vec![(IFLA_MASTER, &[9; 2])], bare.clone()),
             ("VMBus", vec![(bus, b"vmbus\0"), (device, b"f8b3\0")], Link { parent: Parent::VmBus, ..bare.clone() }),
             ("PCI", vec![(bus, b"pci\0"), (device, b"0001:02:03.4\0")], Link { parent: pci, ..bare.clone() }),
@@ -270,7 +289,7 @@ mod tests {
     /// Says of a link what the kernel would.
     fn encode(link: &Link) -> Vec<u8> {
         let hardware = if link.ethernet { ARPHRD_ETHER } else { libc::ARPHRD_INFINIBAND };
-        let master = link.master.map(|master| master.get().to_ne_bytes());
+        let [master, lower] = [link.master, link.lower].map(|index| index.map(|index| index.get().to_ne_bytes()));
         let (bus, device) = match link.parent {
             Parent::Pci(address) => (Some("pci"), Some(address.to_string())),
             Parent::VmBus => (Some("vmbus"), Some("f8b3781a-1e82-4818-a1c3-63d806ec15bb".to_owned())),
@@ -280,6 +299,7 @@ mod tests {
         let mut attributes: Attributes<'_> = vec![(IFLA_IFNAME, link.name.as_bytes()), (13, &[0; 4])];
         attributes.extend(link.mac.as_ref().map(|mac| (IFLA_ADDRESS, mac.0.as_slice())));
         attributes.extend(master.as_ref().map(|master| (IFLA_MASTER, master.as_slice())));
+        attributes.extend(lower.as_ref().map(|lower| (IFLA_LINK, lower.as_slice())));
         attributes.extend(link.permanent_mac.as_ref().map(|mac| (IFLA_PERM_ADDRESS, mac.0.as_slice())));
         attributes.extend(device.as_ref().map(|device| (IFLA_PARENT_DEV_NAME, device.as_bytes())));
         attributes.extend(bus.map(|bus| (IFLA_PARENT_DEV_BUS_NAME, bus.as_bytes())));
@@ -296,6 +316,7 @@ mod tests {
             mac in option::of(any::<[u8; 6]>().prop_filter("zero is none", |mac| *mac != [0; 6])),
             permanent_mac in option::of(any::<[u8; 6]>().prop_filter("zero is none", |mac| *mac != [0; 6])),
             master in option::of(1..=u32::MAX),
+            lower in option::of(1..=u32::MAX),
             parent in prop_oneof![
                 Just(Parent::Unknown), Just(Parent::VmBus), Just(Parent::Other),
                 (any::<u32>(), any::<u8>(), 0..32_u8, 0..8_u8).prop_map(|(domain, bus, device, function)| {
@@ -306,7 +327,7 @@ mod tests {
         ) -> Link {
             Link {
                 index: ifindex(index), name, ethernet, mac: mac.map(MacAddr), permanent_mac: permanent_mac.map(MacAddr),
-                master: master.and_then(IfIndex::new), parent, driver: None, up,
+                master: master.and_then(IfIndex::new), lower: lower.and_then(IfIndex::new), parent, driver: None, up,
             }
         }
     }

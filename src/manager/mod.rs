@@ -37,11 +37,13 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
+use crate::address::IfIndex;
 use crate::args::{self, Args, Fallback, Selector};
 use crate::eal::failsafe::Mends;
+use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
 use crate::eal::{self, Errno, ethdev, kvargs, vdev};
-use crate::host;
+use crate::host::{self, Configuration};
 use crate::pairing::Miss;
 use crate::port::PortId;
 use alarms::{Alarms, KICK, kick};
@@ -225,10 +227,10 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     let named = !args.selectors.is_empty();
     chosen.retain(|link| named || is_free(&label, link));
     if named {
-        chosen.iter().for_each(|link| warn_addressed(&label, link));
+        chosen.iter().for_each(|link| warn_used(&label, link));
     }
-    if chosen.is_empty() {
-        info!("{label}: no NetVSC interface to take");
+    if chosen.is_empty() && !named {
+        info!(target: NOTICE, "{label}: no NetVSC interface to take");
     }
     let missing: Vec<Selector> = misses.into_iter().map(|(selector, _)| selector).collect();
     let names = ethdev::names();
@@ -274,13 +276,40 @@ fn list(misses: &[(Selector, Miss)]) -> String {
     misses.iter().map(|(selector, miss)| format!("{selector}: {miss}")).collect::<Vec<_>>().join("; ")
 }
 
-/// Tells whether a link that nobody named is without configuration of its own, and so free to take.
+/// What somebody uses a link for, and what comes of it when a port takes its frames.
+struct Usage {
+    what: String,
+    breaks: &'static str,
+}
+
+/// Finds out what a link or its VF is used for; `find` tells what is configured on either.
+fn usage(
+    link: &Chosen,
+    find: impl Fn(&mut host::Kernel, IfIndex) -> Result<Option<Configuration>, host::Error>,
+) -> Result<Option<Usage>, host::Error> {
+    let configured = |index| find(lock_ear().kernel()?, index);
+    let has = |what: String| Usage { what, breaks: "at which the kernel may no longer be reached" };
+    if let Some(found) = configured(link.index)? {
+        return Ok(Some(has(format!("has {found}"))));
+    }
+    if let Some(used) = link.used.clone() {
+        return Ok(Some(Usage { what: used, breaks: "which may no longer get what comes in" }));
+    }
+    let Some((vf, label)) = &link.vf else { return Ok(None) };
+    match configured(*vf) {
+        Ok(found) => Ok(found.map(|found| has(format!("has the VF {label}, which has {found}")))),
+        // It went.
+        Err(host::Error::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether nobody uses a link that was not named, so that it is free to take.
 fn is_free(instance: &str, link: &Chosen) -> bool {
-    let configuration = lock_ear().kernel().and_then(|kernel| kernel.configuration(link.index));
-    match configuration {
+    match usage(link, host::Kernel::configuration) {
         Ok(None) => true,
-        Ok(Some(configured)) => {
-            info!("{instance}: {} has {configured}, skipping", link.label);
+        Ok(Some(Usage { what, .. })) => {
+            info!(target: NOTICE, "{instance}: {} {what}, skipping", link.label);
             false
         }
         Err(error) => {
@@ -290,13 +319,14 @@ fn is_free(instance: &str, link: &Chosen) -> bool {
     }
 }
 
-/// Warns of a named link that has an address, as it may carry traffic of the kernel's. That it has a route alone is not
-/// worth a walk of all routes, as it is taken in any case.
-fn warn_addressed(instance: &str, link: &Chosen) {
-    let address = lock_ear().kernel().and_then(|kernel| kernel.address(link.index));
-    match address {
+/// Warns of a named link that somebody uses. That it has a route alone is not worth a walk of all routes, as it is taken
+/// in any case.
+fn warn_used(instance: &str, link: &Chosen) {
+    match usage(link, host::Kernel::address) {
         Ok(None) => {}
-        Ok(Some(address)) => warn!("{instance}: {} has {address}; taking it, as it was named", link.label),
+        Ok(Some(Usage { what, breaks })) => {
+            warn!("{instance}: {} {what}, {breaks}; taking it, as it was named", link.label);
+        }
         Err(error) => warn!("{instance}: {}: {error}; taking it, as it was named", link.label),
     }
 }

@@ -23,7 +23,7 @@ use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{Dump, LinkEvent};
 use crate::link::{Change, Link, LinkTable};
-use crate::pairing::{self, Miss};
+use crate::pairing::{self, Miss, Pair};
 use crate::port::{self, Options, Phase, Port, PortId};
 
 #[cfg(test)]
@@ -105,11 +105,25 @@ pub(super) struct Chosen {
     pub(super) selector: Selector,
     pub(super) index: IfIndex,
     pub(super) label: String,
+    /// What other links use it or its VF for.
+    pub(super) used: Option<String>,
+    /// Its VF, and how that is called.
+    pub(super) vf: Option<(IfIndex, String)>,
 }
 
 impl Chosen {
-    fn new(selector: Selector, link: &Link) -> Self {
-        Self { selector, index: link.index, label: format!("{} (ifindex {})", link.name, link.index) }
+    fn new(links: &LinkTable, selector: Selector, link: &Link) -> Self {
+        let label = |link: &Link| format!("{} (ifindex {})", link.name, link.index);
+        let pair = Pair::of(links, link);
+        let used = pair.used(links).map(|(user, used)| {
+            if user.index == link.index {
+                used.to_string()
+            } else {
+                format!("has the VF {}, which {used}", label(user))
+            }
+        });
+        let vf = pair.vf.map(|vf| (vf.index, label(vf)));
+        Self { selector, index: link.index, label: label(link), used, vf }
     }
 }
 
@@ -130,7 +144,7 @@ pub(super) struct State {
     next_serial: u64,
     /// Ids whose failsafe port is closed and whose vdev is still on the bus.
     shells: Vec<PortId>,
-    /// Links have appeared or changed, and perhaps one that is wanted.
+    /// Links have changed, and perhaps one that is wanted.
     appeared: bool,
     /// They had when this rescan began; it may be another thread that hears of the next.
     looking: bool,
@@ -218,7 +232,8 @@ impl State {
 
     /// Marks what hangs on a link that has changed.
     fn note(&mut self, change: &Change) {
-        self.appeared |= change.after.is_some();
+        // Also one that goes: a link below it is free then.
+        self.appeared = true;
         for wanted in self.instances.values_mut().flat_map(|instance| &mut instance.wanted) {
             let is_named =
                 |link: &Option<Link>| link.as_ref().is_some_and(|link| pairing::names(&wanted.selector, link));
@@ -260,11 +275,11 @@ impl State {
         let (mut chosen, mut misses) = (Vec::new(), Vec::new());
         if args.selectors.is_empty() {
             let links = pairing::netvsc_links(table);
-            chosen.extend(links.filter_map(|link| Some(Chosen::new(Selector::Mac(link.mac?), link))));
+            chosen.extend(links.filter_map(|link| Some(Chosen::new(table, Selector::Mac(link.mac?), link))));
         }
         for &selector in &args.selectors {
             match pairing::choose(table, &selector, args.force) {
-                Ok(index) => chosen.extend(table.get(index).map(|link| Chosen::new(selector, link))),
+                Ok(index) => chosen.extend(table.get(index).map(|link| Chosen::new(table, selector, link))),
                 Err(miss) => misses.push((selector, miss)),
             }
         }
@@ -508,9 +523,14 @@ impl State {
             if self.links.ask(unclear, answers, questions) {
                 continue;
             }
-            let Ok(index) = pairing::choose(self.links.table(), &place.selector, place.force) else { continue };
-            if !place.named && !self.serves(index) && !answers.configured.contains_key(&index) {
-                questions.configured.insert(index, ());
+            let table = self.links.table();
+            let Ok(index) = pairing::choose(table, &place.selector, place.force) else { continue };
+            let Some(link) = table.get(index).filter(|_| !place.named && !self.serves(index)) else { continue };
+            let pair = Pair::of(table, link);
+            for index in [Some(pair.link), pair.vf].into_iter().flatten().map(|link| link.index) {
+                if !answers.configured.contains_key(&index) {
+                    questions.configured.insert(index, ());
+                }
             }
         }
         questions.names = !open.is_empty() && answers.names.is_none();
@@ -682,19 +702,43 @@ impl State {
                 }
                 continue;
             };
-            match answers.configured.get(&index) {
-                Some(true) if !named => {
-                    info!("{}: {selector} is in use or may be, looking again later", instance.to_string_lossy());
-                    if let Some(wanted) = self.wanted(&instance, position) {
-                        wanted.put_off(now);
-                    }
-                }
+            match self.usage(index, answers) {
+                Usage::Free => {}
+                _ if named => {}
                 // A port that is gone has just left it, which is worth another look.
-                None if !named => self.appeared = true,
-                _ => begun.extend(self.fill_place(&instance, position, index, names, now)),
+                Usage::Unknown => {
+                    self.appeared = true;
+                    continue;
+                }
+                Usage::Used { by_links } => {
+                    let Some(wanted) = self.wanted(&instance, position) else { continue };
+                    if wanted.failures == 0 {
+                        let instance = instance.to_string_lossy();
+                        info!(target: NOTICE, "{instance}: {selector} is in use or may be, waiting until it is not");
+                    }
+                    wanted.put_off(now);
+                    if by_links {
+                        // That it is not any more is an event.
+                        wanted.place = Place::Open { not_before: None };
+                    }
+                    continue;
+                }
             }
+            begun.extend(self.fill_place(&instance, position, index, names, now));
         }
         begun
+    }
+
+    /// Tells whether somebody uses a link or its VF.
+    fn usage(&self, index: IfIndex, answers: &Answers) -> Usage {
+        let table = self.links.table();
+        let Some(pair) = table.get(index).map(|link| Pair::of(table, link)) else { return Usage::Unknown };
+        if pair.used(table).is_some() {
+            return Usage::Used { by_links: true };
+        }
+        let mut both = [Some(pair.link), pair.vf].into_iter().flatten();
+        let configured = both.try_fold(false, |any, link| Some(any || *answers.configured.get(&link.index)?));
+        configured.map_or(Usage::Unknown, |used| if used { Usage::Used { by_links: false } } else { Usage::Free })
     }
 
     /// Returns how to make or close a port.
@@ -819,6 +863,17 @@ pub(super) fn all_taken() -> String {
     )
 }
 
+/// Whether somebody uses a link that is wanted.
+enum Usage {
+    Free,
+    Used {
+        /// Whether it is other links that do.
+        by_links: bool,
+    },
+    /// That was not asked.
+    Unknown,
+}
+
 /// A link that is wanted and may get a port.
 struct OpenPlace {
     instance: CString,
@@ -852,6 +907,7 @@ mod tests {
             mac: Some(MAC),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent,
             driver: Some(KernelDriver::Other),
             up: true,
@@ -1003,8 +1059,9 @@ mod tests {
         let now = Instant::now();
         let args = Args { selectors: vec![Selector::Mac(MAC)], ..Args::default() };
         for (name, index) in [(c"one", 2), (c"two", 4)] {
-            let chosen =
-                Chosen::new(Selector::Mac(MAC), state.links.table().get(IfIndex::new(index).unwrap()).unwrap());
+            let table = state.links.table();
+            let link = table.get(IfIndex::new(index).unwrap()).unwrap();
+            let chosen = Chosen::new(table, Selector::Mac(MAC), link);
             let ids = state.admit(name, &args, &[chosen], &[], &[], now);
             assert!(!state.made(ids[0], Ok(()), now));
         }

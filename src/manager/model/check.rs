@@ -10,7 +10,7 @@ use super::moves::{finish_application, wait};
 use super::world::{OTHER, Owner, Pmd, World};
 use crate::args::{Args, DevargsSafe};
 use crate::link::{KernelDriver, Link, LinkTable};
-use crate::pairing;
+use crate::pairing::{self, Pair};
 use crate::port::Phase;
 
 use super::super::state::{Order, PortView, Selected, State};
@@ -250,7 +250,10 @@ fn places_are_right(state: &State, world: &World, truth: &LinkTable) -> Result<(
         let Ok(index) = pairing::choose(truth, &place.selector, place.force) else { continue };
         let served = state.view().iter().any(|port| port.side.index == index && !port.orphaned);
         let Some(link) = truth.get(index) else { continue };
-        let in_use = !place.named && world.configured.contains(&index);
+        let pair = Pair::of(truth, link);
+        let mut both = [Some(link), pair.vf].into_iter().flatten();
+        let used = pair.used(truth).is_some() || both.any(|link| world.configured.contains(&link.index));
+        let in_use = !place.named && used;
         let moved = link.is_on_pci() && place.pci == Some(false);
         if !served && !in_use && !moved && DevargsSafe::new(link.name).is_some() {
             return Err(format!("{} is there, and has no port on {}", place.selector, name(link)));

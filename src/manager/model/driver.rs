@@ -745,7 +745,10 @@ impl Model {
             return None;
         }
         let named = !args.selectors.is_empty();
-        let free = |link: &Chosen| named || !self.world.borrow().configured.contains(&link.index);
+        let free = |link: &Chosen| {
+            let used = |index| self.world.borrow().configured.contains(&index);
+            named || !(link.used.is_some() || used(link.index) || link.vf.as_ref().is_some_and(|&(vf, _)| used(vf)))
+        };
         chosen.retain(free);
         pause().await;
         let missing: Vec<_> = misses.into_iter().map(|(selector, _)| selector).collect();

@@ -165,6 +165,7 @@ impl World {
             mac: Some(mac),
             permanent_mac: None,
             master: None,
+            lower: None,
             parent,
             driver: None,
             up: true,

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Interfaces that somebody else uses, that are not what they seem, or not there yet.
+
+// Outside of the functions marked as tests too, what fails here fails a test.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod stage;
+
+use stage::{App, MAC, Stage, ip};
+
+const FAILSAFE: &str = "net_failsafe_vsc0";
+const VF: &str = "0000:01:00.0";
+
+/// The address of the n-th NetVSC netdevice; the first one's is [`MAC`].
+fn mac(number: usize) -> String {
+    format!("00:15:5d:00:00:{number:02x}")
+}
+
+/// NetVSC netdevices that somebody uses without an address of their own, and how the driver calls that.
+const USED: [(&str, &str, &str); 5] = [
+    ("bridged", "is enslaved to br0 (ifindex 106)", LESS),
+    ("lower", "is the lower device of mv0 (ifindex 107)", LESS),
+    ("leased", "has the VF vf0 (ifindex 108), which has address 192.0.2.9/24", UNREACHABLE),
+    ("stacked", "has the VF vf1 (ifindex 109), which is the lower device of mv1 (ifindex 110)", LESS),
+    ("addressed", "has address 192.0.2.1/24", UNREACHABLE),
+];
+
+const LESS: &str = "which may no longer get what comes in";
+const UNREACHABLE: &str = "at which the kernel may no longer be reached";
+
+fn used_stage() -> Stage {
+    let mut stage = Stage::new();
+    for (number, (name, ..)) in USED.into_iter().enumerate() {
+        stage.netvsc_appears(name, &mac(number + 1));
+    }
+    stage.master_appears("br0", "02:00:00:00:00:01");
+    ip("link set bridged master br0");
+    stage.virtual_appears("mv0", "link lower type macvlan");
+    stage.vf_appears("vf0", VF, &mac(3));
+    ip("addr add 192.0.2.9/24 dev vf0");
+    stage.vf_appears("vf1", "0000:02:00.0", &mac(4));
+    stage.virtual_appears("mv1", "link vf1 type macvlan");
+    ip("addr add 192.0.2.1/24 dev addressed");
+    stage
+}
+
+fn skipped(name: &str, number: usize, what: &str) -> String {
+    format!("net_vdev_netvsc0: {name} (ifindex {}) {what}, skipping", 101 + number)
+}
+
+/// Arguments of EAL that keep it from VFs until the driver attaches them.
+const NO_VFS: [&str; 4] = ["-b", VF, "-b", "0000:02:00.0"];
+
+#[test]
+fn an_instance_without_names_leaves_alone_what_somebody_uses_and_says_so_once_each() {
+    let mut stage = used_stage();
+    stage.netvsc_appears("eth1", &mac(9));
+    let mut app = App::start_saying("notice", &[&NO_VFS[..], &["--vdev=net_vdev_netvsc0,fallback=af_packet"]].concat());
+    assert_eq!(app.served(), ["eth1"]);
+    let lines: Vec<String> = app.said().into_iter().filter(|line| line.contains("skipping")).collect();
+    let want: Vec<String> =
+        USED.into_iter().enumerate().map(|(number, (name, what, _))| skipped(name, number, what)).collect();
+    assert_eq!(lines, want);
+}
+
+#[test]
+fn an_instance_that_takes_none_says_of_each_interface_why() {
+    let _stage = used_stage();
+    let app = App::start_saying("notice", &[&NO_VFS[..], &["--vdev=net_vdev_netvsc0,fallback=af_packet"]].concat());
+    let mut want: Vec<String> =
+        USED.into_iter().enumerate().map(|(number, (name, what, _))| skipped(name, number, what)).collect();
+    want.push("net_vdev_netvsc0: no NetVSC interface to take".to_owned());
+    assert_eq!(app.said(), want);
+}
+
+#[test]
+fn an_interface_in_use_that_is_named_is_taken_with_a_warning_of_what_breaks() {
+    let _stage = used_stage();
+    let mut app = App::start_saying("warning", &NO_VFS);
+    for (number, (name, what, breaks)) in USED.into_iter().enumerate() {
+        let said = app.said().len();
+        app.ok(&format!("attach net_vdev_netvsc0 iface={name},fallback=af_packet"));
+        assert_eq!(app.served(), [name]);
+        let index = 101 + number;
+        let line = format!("net_vdev_netvsc0: {name} (ifindex {index}) {what}, {breaks}; taking it, as it was named");
+        assert_eq!(app.said()[said..], [line]);
+        app.ok("detach net_vdev_netvsc0");
+    }
+}
+
+#[test]
+fn an_interface_that_comes_back_in_use_is_not_taken_until_it_is_free() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.master_appears("br0", "02:00:00:00:00:01");
+    let mut app = App::start(&["--vdev=net_vdev_netvsc0,fallback=af_packet"]);
+    assert_eq!(app.served(), ["eth1"]);
+    app.ok(&format!("start {FAILSAFE}"));
+    app.signal(nix::sys::signal::Signal::SIGSTOP);
+    stage.link_goes("eth1");
+    let index = stage.netvsc_appears("eth1", MAC);
+    ip("link set eth1 master br0");
+    app.signal(nix::sys::signal::Signal::SIGCONT);
+    app.expect_log("in use");
+    assert!(app.logged(&format!("ifindex {index}): made")).is_empty());
+    ip("link set eth1 nomaster");
+    app.expect_log(&format!("ifindex {index}): made"));
+}
