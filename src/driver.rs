@@ -13,23 +13,19 @@ use std::ffi::{CString, c_int};
 
 use log::error;
 
-use crate::eal::{self, vdev};
-use crate::host::Sysfs;
+use crate::eal::vdev;
 use crate::manager;
 
-/// Puts the buses into the order in which they are to be cleaned, and has EAL make an instance by itself on Hyper-V.
+/// Puts the buses into the order in which they are to be cleaned, and has us see what EAL is about to probe as it starts.
 ///
 /// # Safety
 /// EAL is not up yet, and nobody loads drivers on another thread.
 unsafe fn prepare_eal() {
     // SAFETY: the caller's duty.
     unsafe { vdev::clean_before_pci() };
-    // DPDK asks CPUID, on x86 only. The bus of its devices tells everywhere, and Linux has none off Hyper-V.
-    if eal::on_hyperv() || Sysfs::default().vmbus_present() {
-        // SAFETY: the caller's duty.
-        if let Err(error) = unsafe { vdev::on_first_scan(manager::scan) } {
-            error!("no automatic instance: {error}; add --vdev=net_vdev_netvsc");
-        }
+    // SAFETY: the caller's duty.
+    if let Err(error) = unsafe { vdev::on_first_scan(manager::scan) } {
+        error!("no automatic instance: {error}; add --vdev=net_vdev_netvsc");
     }
 }
 

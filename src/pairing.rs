@@ -62,7 +62,13 @@ pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfI
     if !best.ethernet {
         return Err(Miss::NotEthernet(best.name));
     }
-    if best.is_netvsc() || force {
+    if best.is_netvsc() {
+        return Ok(best.index);
+    }
+    if let Some(netvsc) = netvsc_of(links, best) {
+        return Err(Miss::IsVf { vf: best.name, netvsc: netvsc.name });
+    }
+    if force {
         return Ok(best.index);
     }
     if let Some(link) = named.iter().find(|link| link.ethernet && unclear(link)) {
@@ -70,10 +76,7 @@ pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfI
         let errno = if let Parent::Unreadable(errno) = link.parent { errno } else { libc::ENOENT };
         return Err(Miss::Unreadable { name: link.name, errno });
     }
-    match netvsc_of(links, best) {
-        Some(netvsc) => Err(Miss::IsVf { vf: best.name, netvsc: netvsc.name }),
-        None => Err(Miss::NotNetVsc(best.name)),
-    }
+    Err(Miss::NotNetVsc(best.name))
 }
 
 /// Links whose parent [`choose`] has to know.
@@ -412,6 +415,7 @@ mod tests {
             (by_name(6), false, Err(Miss::NotNetVsc(name(6)))),
             (by_name(6), true, Ok(index(6))),
             (by_name(7), false, Err(Miss::IsVf { vf: name(7), netvsc: name(2) })),
+            (by_name(7), true, Err(Miss::IsVf { vf: name(7), netvsc: name(2) })),
             (Selector::Mac(A), false, Ok(index(2))),
             (Selector::Mac(MacAddr([2; 6])), true, Err(Miss::Absent)),
         ];

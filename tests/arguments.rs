@@ -234,7 +234,7 @@ fn an_instance_that_fails_at_start_does_not_stop_the_application() {
     let mut app = App::start_saying(
         "error",
         &[
-            "--vdev=net_vdev_netvsc0,iface=nowhere",
+            "--vdev=net_vdev_netvsc0,iface=lo",
             "--vdev=net_vdev_netvsc1,force=maybe",
             "--vdev=net_vdev_netvsc2,iface=eth1,fallback=af_packet",
         ],

@@ -106,3 +106,58 @@ fn an_interface_that_comes_back_in_use_is_not_taken_until_it_is_free() {
     ip("link set eth1 nomaster");
     app.expect_log(&format!("ifindex {index}): made"));
 }
+
+#[test]
+fn force_takes_no_vf_of_a_netvsc_interface_and_warns_of_any_other() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.vf_appears("vf0", VF, MAC);
+    stage.link_appears("plain", "02:00:00:00:00:02");
+    let mut app = App::start_saying("warning", &["-b", VF]);
+    assert_eq!(app.fails("attach net_vdev_netvsc0 iface=vf0,force=1,fallback=af_packet"), libc::ENODEV);
+    assert_eq!(app.said(), ["net_vdev_netvsc0: iface=vf0: vf0 is the VF of eth1: use iface=eth1"]);
+    app.ok("attach net_vdev_netvsc0 iface=eth1,iface=plain,force=1,fallback=af_packet");
+    assert_eq!(app.served(), ["eth1", "plain"]);
+    let line = "net_vdev_netvsc0: plain (ifindex 103) is not a NetVSC interface; taking it, as force=1 was given";
+    assert_eq!(app.said()[1..], [line]);
+}
+
+#[test]
+fn an_interface_that_is_named_at_start_and_not_there_yet_is_taken_when_it_comes() {
+    let mut stage = Stage::new();
+    let mut app =
+        App::start_saying("notice", &["--vdev=net_vdev_netvsc0,iface=eth1,mac=00:15:5d:00:00:99,fallback=af_packet"]);
+    assert!(app.ports().is_empty());
+    let line = "net_vdev_netvsc0: iface=eth1: no such interface in this network namespace; \
+                mac=00:15:5d:00:00:99: no such interface in this network namespace; taking them when they come";
+    assert_eq!(app.said(), [line]);
+    // As cloud-init renames it.
+    stage.netvsc_appears("eth0", MAC);
+    stage.rename("eth0", "eth1");
+    app.expect_port(FAILSAFE);
+    assert_eq!(app.served(), ["eth1"]);
+
+    app.ok("detach net_vdev_netvsc0");
+    assert_eq!(app.fails("attach net_vdev_netvsc0 iface=eth7"), libc::ENODEV, "at run time");
+    assert_eq!(app.fails("attach net_vdev_netvsc1 iface=eth7"), libc::ENODEV, "at run time, by a new name");
+}
+
+#[test]
+fn of_two_devices_of_one_name_the_one_that_eal_drops_is_told() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.netvsc_appears("eth2", &mac(2));
+    let mut app = App::start_saying(
+        "warning",
+        &[
+            "--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet",
+            "--vdev=net_vdev_netvsc1,ignore=1",
+            "--vdev=net_vdev_netvsc0,iface=eth2,fallback=af_packet",
+            "--vdev=net_vdev_netvsc0,iface=eth2,fallback=af_packet",
+        ],
+    );
+    assert_eq!(app.served(), ["eth1"]);
+    let line = "net_vdev_netvsc0: given by --vdev 3 times, of which EAL takes the first and drops the others: name each \
+                device differently, or name several interfaces in one, as iface=eth1,iface=eth2";
+    assert_eq!(app.said(), [line]);
+}

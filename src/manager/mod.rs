@@ -43,7 +43,7 @@ use crate::eal::failsafe::Mends;
 use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
 use crate::eal::{self, Errno, ethdev, kvargs, vdev};
-use crate::host::{self, Configuration};
+use crate::host::{self, Configuration, Sysfs};
 use crate::pairing::Miss;
 use crate::port::PortId;
 use alarms::{Alarms, KICK, kick};
@@ -68,6 +68,8 @@ struct Manager {
     watch: Mutex<Option<Watch>>,
     mends: Mends,
     alarms: Alarms,
+    /// Instances that `--vdev` named and EAL has yet to probe as it starts.
+    starting: Mutex<Vec<CString>>,
 }
 
 static MANAGER: Manager = Manager {
@@ -76,6 +78,7 @@ static MANAGER: Manager = Manager {
     watch: Mutex::new(Some(Watch::new())),
     mends: Mends::new(),
     alarms: Alarms::new(),
+    starting: Mutex::new(Vec::new()),
 };
 
 /// Why an instance is not made.
@@ -163,6 +166,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
     if eal::process() == eal::Process::Secondary {
         return Ok(());
     }
+    let starting = is_starting(name);
     let args = Args::parse(arguments, kvargs::parse, kvargs::parse_mac)?;
     if args.ignore {
         info!("{label}: ignored, as asked");
@@ -173,7 +177,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         warn!("{label}: the PCI bus driver is not in this build, so no VF can be attached: load librte_bus_pci.so");
     }
     let begin = || {
-        let begun = admit(name, &args)?;
+        let begun = admit(name, &args, starting)?;
         watch::hear_of_ports().map_err(ProbeError::PortEvents)?;
         Ok(begun)
     };
@@ -210,8 +214,16 @@ fn require_drivers(fallback: Fallback) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Selects the links of an instance and begins their ports.
-fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
+/// Tells, once for each, whether EAL is starting and probes what `--vdev` named.
+fn is_starting(name: &CStr) -> bool {
+    let mut starting = MANAGER.starting.lock().unwrap_or_else(PoisonError::into_inner);
+    let position = starting.iter().position(|other| other.as_c_str() == name);
+    position.map(|position| starting.swap_remove(position)).is_some()
+}
+
+/// Selects the links of an instance and begins their ports. One that is `starting` may name links that are not there yet,
+/// as udev and cloud-init rename late.
+fn admit(name: &CStr, args: &Args, starting: bool) -> Result<Vec<PortId>, ProbeError> {
     let label = name.to_string_lossy();
     // What the application has just closed is free at once.
     let live = lock().live();
@@ -219,10 +231,14 @@ fn admit(name: &CStr, args: &Args) -> Result<Vec<PortId>, ProbeError> {
     rescan::release(lock(), |state| state.let_go(&gone));
     let Selected { mut chosen, misses } = select(args)?;
     if !misses.is_empty() {
-        if chosen.is_empty() {
-            return Err(ProbeError::NoLink(misses));
-        }
-        warn!("{label}: {}; going on with the others", list(&misses));
+        let may_come = starting && misses.iter().any(|(_, miss)| *miss == Miss::Absent);
+        let go_on = match (chosen.is_empty(), misses.len()) {
+            (false, _) => "going on with the others",
+            (true, _) if !may_come => return Err(ProbeError::NoLink(misses)),
+            (true, 1) => "taking it when it comes",
+            (true, _) => "taking them when they come",
+        };
+        warn!("{label}: {}; {go_on}", list(&misses));
     }
     let named = !args.selectors.is_empty();
     chosen.retain(|link| named || is_free(&label, link));
@@ -353,18 +369,31 @@ pub fn remove(name: &CStr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Offers an automatic instance to EAL, unless the user named one.
+/// Notes which instances the user named, and offers an automatic one to EAL on Hyper-V if there is none.
 pub fn scan(scanning: &Scanning) {
-    let ours =
-        |name: &CString| [&b"net_vdev_netvsc"[..], b"eth_vdev_netvsc"].iter().any(|n| name.as_bytes().starts_with(n));
     if eal::process() == eal::Process::Secondary {
         return;
     }
-    if vdev::names(scanning).iter().any(ours) {
-        return;
+    let is_ours =
+        |name: &CString| [&b"net_vdev_netvsc"[..], b"eth_vdev_netvsc"].iter().any(|n| name.as_bytes().starts_with(n));
+    let named: Vec<CString> = vdev::names(scanning).into_iter().filter(is_ours).collect();
+    for (position, name) in named.iter().enumerate().filter(|&(at, name)| !named.iter().take(at).any(|n| n == name)) {
+        let times = named.iter().skip(position).filter(|other| *other == name).count();
+        if times > 1 {
+            warn!(
+                "{}: given by --vdev {times} times, of which EAL takes the first and drops the others: name each device \
+                 differently, or name several interfaces in one, as iface=eth1,iface=eth2",
+                name.to_string_lossy()
+            );
+        }
     }
-    if let Err(error) = vdev::add_arguments(scanning, c"net_vdev_netvsc") {
-        error!("cannot add an instance by itself: {error}; add --vdev=net_vdev_netvsc");
+    // DPDK asks CPUID, on x86 only. The bus of its devices tells everywhere, and Linux has none off Hyper-V.
+    let is_wanted = named.is_empty() && (eal::on_hyperv() || Sysfs::default().vmbus_present());
+    *MANAGER.starting.lock().unwrap_or_else(PoisonError::into_inner) = named;
+    if is_wanted {
+        if let Err(error) = vdev::add_arguments(scanning, c"net_vdev_netvsc") {
+            error!("cannot add an instance by itself: {error}; add --vdev=net_vdev_netvsc");
+        }
     }
 }
 

@@ -111,9 +111,13 @@ pub(super) struct Chosen {
     pub(super) vf: Option<(IfIndex, String)>,
 }
 
+/// How a link is called in logs.
+fn label(link: &Link) -> String {
+    format!("{} (ifindex {})", link.name, link.index)
+}
+
 impl Chosen {
     fn new(links: &LinkTable, selector: Selector, link: &Link) -> Self {
-        let label = |link: &Link| format!("{} (ifindex {})", link.name, link.index);
         let pair = Pair::of(links, link);
         let used = pair.used(links).map(|(user, used)| {
             if user.index == link.index {
@@ -350,7 +354,9 @@ impl State {
         now: Instant,
     ) -> Option<PortId> {
         let options = self.instances.get(instance)?.options;
-        let pci = self.links.table().get(index).is_some_and(Link::is_on_pci);
+        let link = self.links.table().get(index);
+        let pci = link.is_some_and(Link::is_on_pci);
+        let forced = link.filter(|link| !link.is_netvsc()).map(label);
         if pci && self.wanted(instance, position)?.pci == Some(false) {
             return None;
         }
@@ -360,6 +366,10 @@ impl State {
             Ok(id) => {
                 wanted.place = Place::Served(id);
                 wanted.pci = Some(pci);
+                if let (Some(label), 0) = (forced, wanted.failures) {
+                    let instance = instance.to_string_lossy();
+                    warn!("{instance}: {label} is not a NetVSC interface; taking it, as force=1 was given");
+                }
                 return Some(id);
             }
             // It may come back, and that is an event.

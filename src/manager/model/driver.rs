@@ -25,6 +25,7 @@ use crate::args::Args;
 use crate::eal::Errno;
 use crate::eal::failsafe::QUIET;
 use crate::host::Drained;
+use crate::pairing::Miss;
 use crate::port::PortId;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -717,8 +718,8 @@ impl Model {
     // mod.rs
 
     /// `probe`.
-    pub(super) async fn probe(self: Rc<Self>, name: CString, args: Args) {
-        let begun = self.admit(&name, &args).await;
+    pub(super) async fn probe(self: Rc<Self>, name: CString, args: Args, starting: bool) {
+        let begun = self.admit(&name, &args, starting).await;
         if begun.is_some() {
             self.hear_of_ports().await;
         }
@@ -734,14 +735,15 @@ impl Model {
     }
 
     /// `admit`.
-    async fn admit(&self, name: &CStr, args: &Args) -> Option<Vec<PortId>> {
+    async fn admit(&self, name: &CStr, args: &Args, starting: bool) -> Option<Vec<PortId>> {
         let live = self.state.borrow().live();
         pause().await;
         let gone = self.without_port(&live);
         self.release(|state, _| state.let_go(&gone));
         pause().await;
         let Selected { mut chosen, misses } = self.select(args).await?;
-        if !misses.is_empty() && chosen.is_empty() {
+        let may_come = starting && misses.iter().any(|(_, miss)| *miss == Miss::Absent);
+        if !misses.is_empty() && chosen.is_empty() && !may_come {
             return None;
         }
         let named = !args.selectors.is_empty();

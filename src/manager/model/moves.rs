@@ -16,6 +16,7 @@
 //!   sysfs fails 2                          of what it is asked next it tells nothing
 //!   dpdk refuses 2 | keeps-shell 1         it makes no port, it removes no shell
 //!   probe a iface eth0 | probe a mac a | probe a all | remove a
+//!   start a iface eth0                     as probe, while EAL starts
 //!   port 0 configured | started | stopped | closed | busy | free | fallback gone | fallback back
 //!   fault                                  a panic poisoned the lock
 //!   lock busy                              the interrupt thread finds it taken
@@ -111,7 +112,7 @@ pub(super) fn play(model: &Shared, text: &str) -> Option<()> {
         ["sysfs", "fails", times] => world().sysfs_fails = times.parse().ok()?,
         ["dpdk", "refuses", times] => world().refuses = times.parse().ok()?,
         ["dpdk", "keeps-shell", times] => world().keeps_shell = times.parse().ok()?,
-        ["probe", instance, ref what @ ..] => {
+        [when @ ("probe" | "start"), instance, ref what @ ..] => {
             let selectors = match *what {
                 ["iface", link] => vec![Selector::Name(DevargsSafe::new(name(link)?)?)],
                 ["mac", address] => vec![Selector::Mac(mac(address)?)],
@@ -121,7 +122,7 @@ pub(super) fn play(model: &Shared, text: &str) -> Option<()> {
             let (instance, args) = (CString::new(instance).ok()?, Args { selectors, ..Args::default() });
             let known = model.state.borrow().has_instance(&instance);
             if !known {
-                begin(model, Box::pin(Rc::clone(model).probe(instance, args)));
+                begin(model, Box::pin(Rc::clone(model).probe(instance, args, when == "start")));
             }
         }
         ["remove", instance] => begin(model, Box::pin(Rc::clone(model).remove(CString::new(instance).ok()?))),
@@ -538,11 +539,16 @@ fn choose_event(model: &Shared, random: &mut Random) -> Option<String> {
         55..56 => format!("link {} master none", random.of(&vfs)?.name),
         56..58 => format!("link {} down", random.of(&all)?.name),
         58..61 => format!("link {} up", random.of(&all)?.name),
-        61 => format!("link {} {}", random.of(&netvsc)?.name, random.of(&["configured", "bare"])?),
+        61 => match random.below(4) {
+            0 => format!("link {} master x{}", random.of(&netvsc)?.name, random.below(2)),
+            1 => format!("link {} master none", random.of(&netvsc)?.name),
+            _ => format!("link {} {}", random.of(&all)?.name, random.of(&["configured", "bare"])?),
+        },
         62 => format!("other x{number} appears {letter}"),
-        63..69 => match random.below(3) {
+        63..69 => match random.below(4) {
             0 => format!("probe {} mac {letter}", random.of(&INSTANCES)?),
             1 => format!("probe {} all", random.of(&INSTANCES)?),
+            2 => format!("start {} iface eth{number}", random.of(&INSTANCES)?),
             _ => format!("probe {} iface {}", random.of(&INSTANCES)?, random.of(&netvsc)?.name),
         },
         69..71 => format!("remove {}", random.of(&INSTANCES)?),
