@@ -4,6 +4,7 @@
 //! Pure: nothing here asks the kernel. `host` fills the table, `pairing` reads it.
 
 use std::collections::BTreeMap;
+use std::{fmt, io};
 
 use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
 
@@ -12,16 +13,14 @@ use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
 pub enum Parent {
     /// Nobody has told yet: rtnetlink names no parent before Linux 5.14, nor for a virtual link.
     Unknown,
-    /// Sysfs was asked and cannot be read, for a reason that this errno says.
-    Unreadable(i32),
+    /// Sysfs was asked and does not tell.
+    Unreadable(Unreadable),
     /// A virtual link: no device.
     None,
     /// A function on the PCI bus.
     Pci(PciAddr),
-    /// A NetVSC device: its `class_id` is that of Hyper-V's synthetic network.
+    /// A NetVSC device: one on Hyper-V's VMBus, on which Linux has no other netdevices (`drivers/net/hyperv`).
     NetVsc,
-    /// A device on Hyper-V's VMBus whose class nobody has read yet.
-    VmBus,
     /// Any other device.
     Other,
 }
@@ -30,6 +29,35 @@ impl Parent {
     /// Tells whether nobody has told anything of it yet.
     pub fn is_unknown(self) -> bool {
         matches!(self, Self::Unknown | Self::Unreadable(_))
+    }
+}
+
+/// Why sysfs does not tell of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It cannot be read, for a reason that this errno says.
+    Errno(i32),
+    /// None is mounted.
+    NotMounted,
+    /// It has no link of this name and index: it shows another network namespace, or the link goes or gets another name.
+    Elsewhere,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(
+                    f,
+                    "/sys/class/net does not tell: {error}: mount sysfs of this network namespace and make it readable"
+                )
+            }
+            Self::NotMounted => f.write_str("there is no sysfs at /sys: mount it (mount -t sysfs sysfs /sys)"),
+            Self::Elsewhere => {
+                f.write_str("/sys shows another network namespace: mount that of this one (mount -t sysfs sysfs /sys)")
+            }
+        }
     }
 }
 
@@ -132,7 +160,7 @@ impl LinkTable {
     pub fn update(&mut self, mut link: Link) -> Option<Change> {
         let before = self.links.get(&link.index).cloned();
         if let Some(known) = &before {
-            if matches!(link.parent, Parent::Unknown | Parent::VmBus) && known.parent != Parent::Unknown {
+            if link.parent == Parent::Unknown {
                 link.parent = known.parent;
             }
             link.driver = known.driver;
@@ -189,8 +217,7 @@ mod tests {
     fn any_links() -> impl Strategy<Value = Vec<Link>> {
         let parent = prop_oneof![
             Just(Parent::Unknown),
-            Just(Parent::Unreadable(13)),
-            Just(Parent::VmBus),
+            Just(Parent::Unreadable(Unreadable::Errno(13))),
             Just(Parent::NetVsc),
             Just(Parent::Other)
         ];

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Which links become ports, and which VF belongs to which port. Pure: all policy, no kernel and no EAL.
 //!
-//! A rule may hang on a fact that nobody has told yet ([`Parent::is_unknown`], [`Parent::VmBus`]). The `unclear_*`
-//! functions name the links to ask about; with these answered, the rules decide.
+//! A rule may hang on a fact that nobody has told yet ([`Parent::is_unknown`]). The `unclear_*` functions name the links to ask about; with these answered, the rules decide.
 
 use std::fmt;
-use std::io;
 
 use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
 use crate::args::Selector;
-use crate::link::{Link, LinkTable, Parent};
+use crate::link::{Link, LinkTable, Parent, Unreadable};
 
 /// Why a link that the user named is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,16 +22,12 @@ pub enum Miss {
     #[error("{0} is not a NetVSC interface: add force=1 to take it all the same")]
     NotNetVsc(IfName),
     /// What device it sits on cannot be read, and `force=1` was not given.
-    #[error(
-        "cannot read from /sys/class/net whether {name} is a NetVSC interface: {}: mount sysfs of this network namespace and \
-         make it readable, or add force=1 to take it all the same",
-        io::Error::from_raw_os_error(*errno)
-    )]
+    #[error("cannot tell whether {name} is a NetVSC interface, as {why}, or add force=1 to take it all the same")]
     Unreadable {
         /// The link.
         name: IfName,
-        /// Why it cannot be read.
-        errno: i32,
+        /// Why nobody tells, and what to do.
+        why: Unreadable,
     },
     /// It is the VF of a NetVSC link, which is what the user means.
     #[error("{vf} is the VF of {netvsc}: use iface={netvsc}")]
@@ -71,12 +65,15 @@ pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfI
     if force {
         return Ok(best.index);
     }
-    if let Some(link) = named.iter().find(|link| link.ethernet && unclear(link)) {
-        // What tells of it is not there, if nothing else is known.
-        let errno = if let Parent::Unreadable(errno) = link.parent { errno } else { libc::ENOENT };
-        return Err(Miss::Unreadable { name: link.name, errno });
+    if let Some(link) = named.iter().find(|link| link.ethernet && link.parent.is_unknown()) {
+        return Err(Miss::Unreadable { name: link.name, why: why_unknown(link) });
     }
     Err(Miss::NotNetVsc(best.name))
+}
+
+fn why_unknown(link: &Link) -> Unreadable {
+    // What tells of it is not there, if nothing else is known.
+    if let Parent::Unreadable(why) = link.parent { why } else { Unreadable::Errno(libc::ENOENT) }
 }
 
 /// Links whose parent [`choose`] has to know.
@@ -85,7 +82,11 @@ pub fn unclear_for_choice(links: &LinkTable, selector: &Selector) -> Vec<IfIndex
     // A VF is told from other links by its NetVSC link, so that one counts too.
     let related = |link: &Link| named.iter().any(|named| fit(named, &Side::of(link)).is_some());
     let named_itself = |link: &Link| named.iter().any(|named| named.index == link.index);
-    links.iter().filter(|link| unclear(link) && (named_itself(link) || related(link))).map(|link| link.index).collect()
+    links
+        .iter()
+        .filter(|link| link.parent.is_unknown() && (named_itself(link) || related(link)))
+        .map(|link| link.index)
+        .collect()
 }
 
 /// All NetVSC links: what an instance takes that names none, as far as nothing is configured on them.
@@ -95,11 +96,18 @@ pub fn netvsc_links(links: &LinkTable) -> impl Iterator<Item = &Link> {
 
 /// Links whose parent [`netvsc_links`] has to know.
 pub fn unclear_for_netvsc_links(links: &LinkTable) -> Vec<IfIndex> {
-    links.iter().filter(|link| link.ethernet && unclear(link)).map(|link| link.index).collect()
+    unknown(links).map(|link| link.index).collect()
 }
 
-fn unclear(link: &Link) -> bool {
-    link.parent.is_unknown() || link.parent == Parent::VmBus
+/// Finds a link of which nobody tells whether it is among [`netvsc_links`], how many more there are, and why.
+pub fn untold(links: &LinkTable) -> Option<(IfName, usize, Unreadable)> {
+    let mut unknown = unknown(links);
+    let link = unknown.next()?;
+    Some((link.name, unknown.count(), why_unknown(link)))
+}
+
+fn unknown(links: &LinkTable) -> impl Iterator<Item = &Link> {
+    links.iter().filter(|link| link.ethernet && link.parent.is_unknown())
 }
 
 /// Tells whether a selector names a link.
@@ -430,12 +438,13 @@ mod tests {
     fn a_link_that_nobody_can_tell_of_is_not_called_another() {
         let links = table([
             link(1, A, Parent::None),
-            link(2, A, Parent::Unreadable(libc::EACCES)),
+            link(2, A, Parent::Unreadable(Unreadable::Errno(libc::EACCES))),
             link(3, B, Parent::Unknown),
             pci(5, B),
         ]);
         let unreadable = |raw: u32, errno| {
-            Err(Miss::Unreadable { name: IfName::new(format!("if{raw}").as_bytes()).unwrap(), errno })
+            let why = Unreadable::Errno(errno);
+            Err(Miss::Unreadable { name: IfName::new(format!("if{raw}").as_bytes()).unwrap(), why })
         };
         for (selector, force, want) in [
             (by_name(2), false, unreadable(2, libc::EACCES)),
@@ -450,36 +459,30 @@ mod tests {
         let message = choose(&links, &by_name(2), false).unwrap_err().to_string();
         assert_eq!(
             message,
-            "cannot read from /sys/class/net whether if2 is a NetVSC interface: Permission denied (os error 13): mount \
-             sysfs of this network namespace and make it readable, or add force=1 to take it all the same"
+            "cannot tell whether if2 is a NetVSC interface, as /sys/class/net does not tell: Permission denied (os error \
+             13): mount sysfs of this network namespace and make it readable, or add force=1 to take it all the same"
         );
     }
 
     #[test]
     fn only_what_a_rule_hangs_on_is_asked() {
         let unknown = |raw, mac| link(raw, mac, Parent::Unknown);
-        let links = table([
-            unknown(2, A),
-            unknown(3, B),
-            link(4, A, Parent::Unreadable(1)),
-            pci(5, B),
-            link(6, A, Parent::VmBus),
-        ]);
+        let links =
+            table([unknown(2, A), unknown(3, B), link(4, A, Parent::Unreadable(Unreadable::Errno(1))), pci(5, B)]);
         let side = Side::of(links.get(index(2)).unwrap());
         assert_eq!(unclear_for_vf(&links, &side), [index(4)]);
-        assert_eq!(unclear_for_choice(&links, &by_name(2)), [index(2), index(4), index(6)]);
+        assert_eq!(unclear_for_choice(&links, &by_name(2)), [index(2), index(4)]);
         assert_eq!(unclear_for_choice(&links, &by_name(5)), [index(3)]);
-        assert_eq!(unclear_for_netvsc_links(&links), [2, 3, 4, 6].map(index));
+        assert_eq!(unclear_for_netvsc_links(&links), [2, 3, 4].map(index));
     }
 
     fn any_link() -> impl Strategy<Value = Link> {
         let mac = prop_oneof![Just(None), Just(Some(A)), Just(Some(B))];
         let parent = prop_oneof![
             Just(Parent::Unknown),
-            Just(Parent::Unreadable(libc::EACCES)),
+            Just(Parent::Unreadable(Unreadable::Errno(libc::EACCES))),
             Just(Parent::None),
             Just(Parent::NetVsc),
-            Just(Parent::VmBus),
             Just(Parent::Other),
             (0u32..6).prop_map(|raw| Parent::Pci(pci_addr(raw))),
         ];

@@ -6,7 +6,7 @@
 
 mod stage;
 
-use stage::{App, MAC, Stage, ip};
+use stage::{App, MAC, Stage, ip, run};
 
 const FAILSAFE: &str = "net_failsafe_vsc0";
 const VF: &str = "0000:01:00.0";
@@ -70,7 +70,11 @@ fn an_instance_that_takes_none_says_of_each_interface_why() {
     let mut want: Vec<String> =
         USED.into_iter().enumerate().map(|(number, (name, what, _))| skipped(name, number, what)).collect();
     want.push("net_vdev_netvsc0: no NetVSC interface to take".to_owned());
-    assert_eq!(app.said(), want);
+    // The far ends of the wires are not in the sysfs of this stage.
+    let (said, last) =
+        (app.said(), "as /sys shows another network namespace: mount that of this one (mount -t sysfs sysfs /sys)");
+    assert_eq!(said[..want.len()], want);
+    assert!(said.len() == want.len() + 1 && said[want.len()].ends_with(last), "{said:?}");
 }
 
 #[test]
@@ -160,4 +164,28 @@ fn of_two_devices_of_one_name_the_one_that_eal_drops_is_told() {
     let line = "net_vdev_netvsc0: given by --vdev 3 times, of which EAL takes the first and drops the others: name each \
                 device differently, or name several interfaces in one, as iface=eth1,iface=eth2";
     assert_eq!(app.said(), [line]);
+}
+
+/// Makes a wire that ends in an interface of which this sysfs does not know.
+fn elsewhere(name: &str) {
+    ip(&format!("link add {name} address {MAC} type veth peer name {name}p"));
+}
+
+#[test]
+fn the_sysfs_of_another_network_namespace_or_none_is_said_to_be_so() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth9", &mac(9));
+    elsewhere("eth1");
+    let mut app = App::start_saying("warning", &[]);
+    let mut refused = |why: &str| {
+        let said = app.said().len();
+        assert_eq!(app.fails("attach net_vdev_netvsc0 iface=eth1,fallback=af_packet"), libc::ENODEV);
+        let line = format!("net_vdev_netvsc0: iface=eth1: cannot tell whether eth1 is a NetVSC interface, as {why}");
+        assert_eq!(app.said()[said..], [line]);
+    };
+    let mount = "mount that of this one (mount -t sysfs sysfs /sys), or add force=1 to take it all the same";
+    refused(&format!("/sys shows another network namespace: {mount}"));
+    run("mount", &["-t", "tmpfs", "none", "/sys/class"]);
+    let mount = "mount it (mount -t sysfs sysfs /sys), or add force=1 to take it all the same";
+    refused(&format!("there is no sysfs at /sys: {mount}"));
 }

@@ -524,7 +524,7 @@ fn an_interface_that_sysfs_does_not_tell_of_is_not_called_another() {
     fs::remove_file(class).unwrap();
     let refused = |app: &mut App, why: &str| {
         app.fails("attach net_vdev_netvsc0 iface=eth1,fallback=af_packet");
-        let want = format!("cannot read from /sys/class/net whether eth1 is a NetVSC interface: {why}");
+        let want = format!("cannot tell whether eth1 is a NetVSC interface, as /sys/class/net does not tell: {why}");
         assert!(app.said().iter().any(|line| line.contains(&want)), "{:?}", app.said());
     };
     let mut app = App::start(&[]);

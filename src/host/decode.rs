@@ -81,7 +81,7 @@ fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {
 /// What the kernel says of the parent device, both parts since Linux 5.14.
 fn parent(bus: Option<&[u8]>, device: Option<&[u8]>) -> Parent {
     match (bus, device) {
-        (Some(b"vmbus"), _) => Parent::VmBus,
+        (Some(b"vmbus"), _) => Parent::NetVsc,
         (Some(b"pci"), Some(device)) => {
             str::from_utf8(device).ok().and_then(|name| name.parse().ok()).map_or(Parent::Other, Parent::Pci)
         }
@@ -214,7 +214,7 @@ mod tests {
             ("no lower device", vec![(IFLA_LINK, &[0; 4])], bare.clone()),
             ("one of another namespace", vec![(IFLA_LINK, &[9; 4]), (IFLA_LINK_NETNSID, &[1; 4])], bare.clone()),
             ("half a master", vec![(IFLA_MASTER, &[9; 2])], bare.clone()),
-            ("VMBus", vec![(bus, b"vmbus\0"), (device, b"f8b3\0")], Link { parent: Parent::VmBus, ..bare.clone() }),
+            ("VMBus", vec![(bus, b"vmbus\0"), (device, b"f8b3\0")], Link { parent: Parent::NetVsc, ..bare.clone() }),
             ("PCI", vec![(bus, b"pci\0"), (device, b"0001:02:03.4\0")], Link { parent: pci, ..bare.clone() }),
             ("PCI, device first", vec![(device, b"0001:02:03.4"), (bus, b"pci")], Link { parent: pci, ..bare.clone() }),
             (
@@ -292,7 +292,7 @@ mod tests {
         let [master, lower] = [link.master, link.lower].map(|index| index.map(|index| index.get().to_ne_bytes()));
         let (bus, device) = match link.parent {
             Parent::Pci(address) => (Some("pci"), Some(address.to_string())),
-            Parent::VmBus => (Some("vmbus"), Some("f8b3781a-1e82-4818-a1c3-63d806ec15bb".to_owned())),
+            Parent::NetVsc => (Some("vmbus"), Some("f8b3781a-1e82-4818-a1c3-63d806ec15bb".to_owned())),
             Parent::Other => (Some("platform"), Some("ffc02000.ethernet".to_owned())),
             _ => (None, None),
         };
@@ -318,7 +318,7 @@ mod tests {
             master in option::of(1..=u32::MAX),
             lower in option::of(1..=u32::MAX),
             parent in prop_oneof![
-                Just(Parent::Unknown), Just(Parent::VmBus), Just(Parent::Other),
+                Just(Parent::Unknown), Just(Parent::NetVsc), Just(Parent::Other),
                 (any::<u32>(), any::<u8>(), 0..32_u8, 0..8_u8).prop_map(|(domain, bus, device, function)| {
                     Parent::Pci(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}").parse().unwrap())
                 }),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! What rtnetlink does not tell of a link: the class of its VMBus device, its parent before Linux 5.14, its kernel driver
-//! and whether its ibverbs device is there.
+//! What rtnetlink does not tell of a link: its parent before Linux 5.14, its kernel driver and whether its ibverbs device is
+//! there.
 //!
 //! ```text
 //!   /sys/class/net/veth0 -> …/devices/virtual/net/veth0    a virtual link
@@ -27,7 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{IfIndex, IfName, PciAddr};
-use crate::link::{KernelDriver, Parent};
+use crate::link::{KernelDriver, Parent, Unreadable};
 
 /// Class of Hyper-V's synthetic network device (`include/linux/hyperv.h`, `HV_NIC_GUID`).
 const NETVSC_CLASS: &str = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}";
@@ -54,8 +54,8 @@ impl Sysfs {
         Self { root: root.into() }
     }
 
-    /// Tells which device a link sits on; [`Parent::Unknown`] when sysfs does not show all that tells, as the link has
-    /// another name by now or is gone, or its device goes.
+    /// Tells which device a link sits on; [`Parent::Unknown`] when sysfs does not show all that tells, as its device goes,
+    /// and [`Parent::Unreadable`] when it does not show the link.
     ///
     /// # Errors
     ///
@@ -84,7 +84,10 @@ impl Sysfs {
                 None => Parent::Unknown,
             })
         });
-        Ok(parent?.unwrap_or(Parent::Unknown))
+        Ok(parent?.unwrap_or_else(|| {
+            let mounted = self.root.join("class/net").exists();
+            Parent::Unreadable(if mounted { Unreadable::Elsewhere } else { Unreadable::NotMounted })
+        }))
     }
 
     /// Tells the kernel driver of a PCI function; `None` when it has none or is gone.
@@ -264,8 +267,11 @@ mod tests {
         }
         let tree = Tree::new();
         let (name, index, _) = netvsc(&tree);
+        let elsewhere = Parent::Unreadable(Unreadable::Elsewhere);
         fs::remove_file(tree.0.join("class/net/eth0")).unwrap();
-        assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unknown);
+        assert_eq!(tree.sysfs().parent(&name, index).unwrap(), elsewhere);
+        fs::remove_dir(tree.0.join("class/net")).unwrap();
+        assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unreadable(Unreadable::NotMounted));
     }
 
     #[test]
@@ -296,7 +302,7 @@ mod tests {
         let index = IfIndex::new(4).unwrap();
         let unknown = IfName::new(b"eth1").unwrap();
         for name in [name, unknown] {
-            assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unknown);
+            assert_eq!(tree.sysfs().parent(&name, index).unwrap(), Parent::Unreadable(Unreadable::Elsewhere));
         }
     }
 

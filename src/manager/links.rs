@@ -120,7 +120,7 @@ impl Links {
     pub(super) fn set_parent(&mut self, index: IfIndex, parent: Parent) -> bool {
         if !parent.is_unknown() {
             self.asks.remove(&index);
-        } else if self.table.get(index).is_none_or(|link| !link.parent.is_unknown() && link.parent != Parent::VmBus) {
+        } else if self.table.get(index).is_none_or(|link| !link.parent.is_unknown()) {
             // Another thread has been told meanwhile.
             return false;
         }

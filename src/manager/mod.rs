@@ -229,7 +229,7 @@ fn admit(name: &CStr, args: &Args, starting: bool) -> Result<Vec<PortId>, ProbeE
     let live = lock().live();
     let gone = rescan::without_port(&live);
     rescan::release(lock(), |state| state.let_go(&gone));
-    let Selected { mut chosen, misses } = select(args)?;
+    let Selected { mut chosen, misses, untold } = select(args)?;
     if !misses.is_empty() {
         let may_come = starting && misses.iter().any(|(_, miss)| *miss == Miss::Absent);
         let go_on = match (chosen.is_empty(), misses.len()) {
@@ -247,6 +247,10 @@ fn admit(name: &CStr, args: &Args, starting: bool) -> Result<Vec<PortId>, ProbeE
     }
     if chosen.is_empty() && !named {
         info!(target: NOTICE, "{label}: no NetVSC interface to take");
+        if let Some((name, others, why)) = untold {
+            let others = if others > 0 { format!(" and {others} others are") } else { " is".to_owned() };
+            info!(target: NOTICE, "{label}: cannot tell whether {name}{others} NetVSC, as {why}");
+        }
     }
     let missing: Vec<Selector> = misses.into_iter().map(|(selector, _)| selector).collect();
     let names = ethdev::names();

@@ -23,7 +23,7 @@ use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
 use crate::eal::alarm::{self, OnInterruptThread};
 use crate::eal::ethdev;
 use crate::host::Sysfs;
-use crate::link::Parent;
+use crate::link::{Parent, Unreadable};
 use crate::port::PortId;
 
 /// How often a VF is looked at that waits for its ibverbs device.
@@ -148,7 +148,7 @@ pub(super) fn ask(questions: &Questions, attend: Attend) -> Answers {
         parents: questions.parents.map(|&index, name| {
             Some(sysfs.parent(name, index).unwrap_or_else(|error| {
                 debug!("{name}: cannot read what device it sits on: {error}");
-                Parent::Unreadable(error.raw_os_error().unwrap_or(libc::EIO))
+                Parent::Unreadable(Unreadable::Errno(error.raw_os_error().unwrap_or(libc::EIO)))
             }))
         }),
         drivers: questions.drivers.map(|_, &function| match sysfs.kernel_driver(function) {

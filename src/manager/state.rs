@@ -14,7 +14,7 @@ use super::facts::{Answers, Questions};
 use super::instance::{Instance, Place, Refusal, Wanted};
 use super::links::Links;
 use super::small_map::SmallMap;
-use crate::address::{IfIndex, PciAddr};
+use crate::address::{IfIndex, IfName, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::delivery::{LOOK, Situation, VfLink};
 use crate::eal::ethdev::{self, Occupant};
@@ -22,7 +22,7 @@ use crate::eal::failsafe;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{Dump, LinkEvent};
-use crate::link::{Change, Link, LinkTable};
+use crate::link::{Change, Link, LinkTable, Unreadable};
 use crate::pairing::{self, Miss, Pair};
 use crate::port::{self, Options, Phase, Port, PortId};
 
@@ -136,6 +136,8 @@ impl Chosen {
 pub(super) struct Selected {
     pub(super) chosen: Vec<Chosen>,
     pub(super) misses: Vec<(Selector, Miss)>,
+    /// A link of which nobody tells whether it would be taken, how many more there are, and why.
+    pub(super) untold: Option<(IfName, usize, Unreadable)>,
 }
 
 /// Everything the driver holds.
@@ -287,7 +289,8 @@ impl State {
                 Err(miss) => misses.push((selector, miss)),
             }
         }
-        Ok(Selected { chosen, misses })
+        let untold = args.selectors.is_empty().then(|| pairing::untold(table)).flatten();
+        Ok(Selected { chosen, misses, untold })
     }
 
     /// Notes an instance and begins its ports.
@@ -941,7 +944,7 @@ mod tests {
     /// An instance that takes eth1; its port is begun.
     fn admit(state: &mut State) -> PortId {
         let args = arguments();
-        let Selected { chosen, misses } = state.select(&args, &Answers::default()).unwrap();
+        let Selected { chosen, misses, .. } = state.select(&args, &Answers::default()).unwrap();
         assert!(misses.is_empty(), "{misses:?}");
         let ids = state.admit(NAME, &args, &chosen, &[], &[], Instant::now());
         assert_eq!(ids.len(), 1);

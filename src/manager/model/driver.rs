@@ -741,7 +741,7 @@ impl Model {
         let gone = self.without_port(&live);
         self.release(|state, _| state.let_go(&gone));
         pause().await;
-        let Selected { mut chosen, misses } = self.select(args).await?;
+        let Selected { mut chosen, misses, .. } = self.select(args).await?;
         let may_come = starting && misses.iter().any(|(_, miss)| *miss == Miss::Absent);
         if !misses.is_empty() && chosen.is_empty() && !may_come {
             return None;

@@ -194,7 +194,7 @@ impl World {
     fn shown(&self, link: &Link) -> Link {
         let parent = match link.parent {
             Parent::Pci(address) if !self.old_kernel => Parent::Pci(address),
-            Parent::NetVsc if !self.old_kernel => Parent::VmBus,
+            Parent::NetVsc if !self.old_kernel => Parent::NetVsc,
             _ => Parent::Unknown,
         };
         Link { parent, ..link.clone() }
