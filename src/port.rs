@@ -15,6 +15,7 @@ use crate::args::{DevargsSafe, Fallback};
 use crate::delivery::{Delivery, Move, Situation, VfLink};
 use crate::eal::Errno;
 use crate::eal::log::NOTICE;
+use crate::host::Configuration;
 use crate::link::Link;
 use crate::mailbox::Mailbox;
 use crate::pairing::Side;
@@ -118,6 +119,8 @@ pub struct Port {
     pub phase: Phase,
     /// Whether the link it was made on is gone.
     pub orphaned: bool,
+    /// It was told that its link or its VF has an address.
+    pub address_told: bool,
     options: Options,
     name: DevargsSafe,
     side: Side,
@@ -147,6 +150,7 @@ impl Port {
             id,
             phase: Phase::Making,
             orphaned: false,
+            address_told: false,
             options,
             name,
             side,
@@ -230,6 +234,19 @@ impl Port {
     /// Tells which link is its VF's, as last heard.
     pub fn vf(&self) -> Option<&VfLink> {
         self.vf.as_ref().map(|(vf, _)| vf)
+    }
+
+    /// Warns once of an address that its link or its VF has got.
+    pub fn note_address(&mut self, index: IfIndex, address: &Configuration) {
+        let vf = self.vf().filter(|vf| vf.index == index).map(|vf| vf.name);
+        let own = (self.side.index == index).then(|| self.name.get());
+        if let (Some(link), false) = (vf.or(own), self.address_told || self.orphaned) {
+            self.address_told = true;
+            warn!(
+                "{self}: {link} has got {address}, at which the kernel may not be reached: the port takes its frames; take \
+                 it off, or give the port up"
+            );
+        }
     }
 
     /// Warns once of another link that fits as well.

@@ -6,7 +6,7 @@
 
 mod stage;
 
-use stage::{App, MAC, Stage, ip, run};
+use stage::{App, MAC, Stage, ip, run, wait_for};
 
 const FAILSAFE: &str = "net_failsafe_vsc0";
 const VF: &str = "0000:01:00.0";
@@ -188,4 +188,34 @@ fn the_sysfs_of_another_network_namespace_or_none_is_said_to_be_so() {
     run("mount", &["-t", "tmpfs", "none", "/sys/class"]);
     let mount = "mount it (mount -t sysfs sysfs /sys), or add force=1 to take it all the same";
     refused(&format!("there is no sysfs at /sys: {mount}"));
+}
+
+#[test]
+fn an_address_that_comes_to_an_interface_that_is_served_is_warned_of_once() {
+    let mut stage = Stage::new();
+    let index = stage.netvsc_appears("eth1", MAC);
+    stage.netvsc_appears("eth2", &mac(2));
+    stage.vf_appears("vf0", VF, MAC);
+    let mut app = App::start_saying("warning", &["--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet"]);
+    let line = |address: &str, on: &str| {
+        format!(
+            "{FAILSAFE} (eth1, ifindex {index}): {on} has got address {address}, at which the kernel may not be \
+             reached: the port takes its frames; take it off, or give the port up"
+        )
+    };
+    ip("addr add 169.254.7.1/16 dev eth1");
+    ip("addr add 192.0.2.2/24 dev eth2");
+    ip("addr add 192.0.2.1/24 dev vf0");
+    wait_for("a warning", || (app.said() == [line("192.0.2.1/24", "vf0")]).then_some(()));
+    for number in 3..9 {
+        ip(&format!("addr add 192.0.2.{number}/24 dev eth1"));
+    }
+    ip("addr del 192.0.2.3/24 dev eth1");
+    app.ok("attach net_vdev_netvsc1 iface=eth2,fallback=af_packet");
+    ip("addr add 198.51.100.1/24 dev eth2");
+    app.ok("detach net_vdev_netvsc1");
+    let lines = app.said();
+    assert_eq!(lines[..1], [line("192.0.2.1/24", "vf0")]);
+    let at_probe = "net_vdev_netvsc1: eth2 (ifindex 102) has address 192.0.2.2/24";
+    assert!(lines.len() == 2 && lines[1].starts_with(at_probe), "{lines:?}");
 }

@@ -90,7 +90,7 @@ fn listeners(app: &App) -> Vec<u64> {
     let table = fs::read_to_string(format!("/proc/{}/net/netlink", app.pid())).unwrap();
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
-    rows.filter(|row| row[1] == "0" && row[3] == "00000001").map(|row| row[8].parse().unwrap()).collect()
+    rows.filter(|row| row[1] == "0" && row[3] == "00000111").map(|row| row[8].parse().unwrap()).collect()
 }
 
 /// Does something while the application cannot run.

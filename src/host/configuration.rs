@@ -106,17 +106,16 @@ const INET6: u8 = AF_INET6 as u8;
 /// Decodes an address or route message; `None` when it is about another link or about nothing that counts.
 pub fn configuration_in(message: &Message<'_>, index: IfIndex) -> Option<Configuration> {
     match message.kind {
-        RTM_NEWADDR => address_in(message, index),
+        RTM_NEWADDR => address(message).filter(|&(of, _)| of == index).map(|(_, address)| address),
         RTM_NEWROUTE => route_in(message, index),
         _ => None,
     }
 }
 
-fn address_in(message: &Message<'_>, index: IfIndex) -> Option<Configuration> {
+/// Decodes an address message: which link has got which address; `None` when that does not count.
+pub(super) fn address(message: &Message<'_>) -> Option<(IfIndex, Configuration)> {
     let (&[family, prefix, _, _, i0, i1, i2, i3], rest) = message.payload.split_first_chunk::<8>()?;
-    if u32::from_ne_bytes([i0, i1, i2, i3]) != index.get() {
-        return None;
-    }
+    let index = IfIndex::new(u32::from_ne_bytes([i0, i1, i2, i3]))?;
     let (mut local, mut address) = (None, None);
     for (kind, value) in attributes(rest) {
         match kind {
@@ -127,7 +126,7 @@ fn address_in(message: &Message<'_>, index: IfIndex) -> Option<Configuration> {
     }
     // Where both are told, IFA_ADDRESS is the other end of a point-to-point link.
     let address = local.or(address)?;
-    (!LINK_LOCAL.contain(address, u8::MAX)).then_some(Configuration::Address(address, prefix))
+    (!LINK_LOCAL.contain(address, u8::MAX)).then_some((index, Configuration::Address(address, prefix)))
 }
 
 fn route_in(message: &Message<'_>, index: IfIndex) -> Option<Configuration> {

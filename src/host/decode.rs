@@ -13,9 +13,10 @@ use std::str;
 
 use libc::{
     AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER,
-    IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWLINK,
+    IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK,
 };
 
+use super::configuration::{Configuration, address};
 use super::message::{Malformed, Message, Messages, attributes};
 use crate::address::{IfIndex, IfName, MacAddr};
 use crate::link::{Link, Parent};
@@ -27,13 +28,19 @@ pub enum LinkEvent {
     Changed(Link),
     /// It is no more, or no more in this network namespace.
     Gone(IfIndex),
+    /// It has got an address beyond link-local, or that one was told anew.
+    Addressed(IfIndex, Configuration),
 }
 
 /// Iterates over what a datagram says about links, and skips what it says about anything else.
 ///
 /// The last item is an error when the datagram cannot be read to its end.
 pub fn link_events(datagram: &[u8]) -> impl Iterator<Item = Result<LinkEvent, Malformed>> {
-    Messages::new(datagram).filter_map(|message| message.map(|message| link_event(&message)).transpose())
+    let event = |message: Message<'_>| match message.kind {
+        RTM_NEWADDR => address(&message).map(|(index, address)| LinkEvent::Addressed(index, address)),
+        _ => link_event(&message),
+    };
+    Messages::new(datagram).filter_map(move |message| message.map(event).transpose())
 }
 
 /// Decodes a message; `None` when it says nothing about a link.
@@ -276,6 +283,17 @@ mod tests {
         message[at..at + 2].copy_from_slice(&2_u16.to_ne_bytes());
         let want = Link { mac: None, master: IfIndex::new(7), ..plain(INDEX, "eth0", MAC.0) };
         assert_eq!(events(&message), [LinkEvent::Changed(want)]);
+    }
+
+    #[test]
+    fn an_address_that_comes_is_told_with_its_link_unless_it_is_link_local() {
+        let header = |family: i32| [[u8::try_from(family).unwrap(), 24, 0, 0], INDEX.to_ne_bytes()].concat();
+        let address = |text: &[u8; 4]| {
+            build(RTM_NEWADDR, 0, 0, &header(libc::AF_INET), &[(libc::IFA_ADDRESS, text), (libc::IFA_LOCAL, text)])
+        };
+        let datagram = [address(&[169, 254, 7, 1]), address(&[192, 0, 2, 1])].concat();
+        let want = Configuration::Address("192.0.2.1".parse().unwrap(), 24);
+        assert_eq!(events(&datagram), [LinkEvent::Addressed(ifindex(INDEX), want)]);
     }
 
     #[test]

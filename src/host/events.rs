@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! What happens to links, as it happens: the multicast group `RTNLGRP_LINK` of rtnetlink.
+//! What happens to links, and that they get addresses, as it happens: multicast groups of rtnetlink.
 //!
 //! The kernel never waits for a slow reader. When the queue of our socket is full it drops the event, says `ENOBUFS` once,
 //! and from then on **drops every event in silence until the queue has been read empty** (`net/netlink/af_netlink.c`,
@@ -18,7 +18,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use libc::RTMGRP_LINK;
+use libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
 use netlink_sys::Socket;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -48,7 +48,7 @@ pub enum Drained {
     Overrun,
 }
 
-/// A socket that hears of every change of a link in the network namespace of the thread that opened it.
+/// A socket that hears of every change of a link, and of every address, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(super) struct Events {
     socket: Socket,
@@ -60,7 +60,7 @@ pub(super) struct Events {
 impl Events {
     /// Opens the socket; events are queued from now on.
     pub(super) fn open() -> io::Result<Self> {
-        let socket = open(RTMGRP_LINK as u32)?;
+        let socket = open((RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR) as u32)?;
         // A smaller queue overruns earlier, which costs a dump and loses nothing.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE_BYTES)
             .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &QUEUE_BYTES));

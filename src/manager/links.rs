@@ -4,8 +4,8 @@
 use super::facts::{Answers, Questions};
 use super::small_map::SmallMap;
 use crate::address::IfIndex;
-use crate::host::{Dump, LinkEvent};
-use crate::link::{Change, KernelDriver, LinkTable, Parent};
+use crate::host::Dump;
+use crate::link::{Change, KernelDriver, Link, LinkTable, Parent};
 
 /// How often in a row sysfs is asked about a link that it does not know: one that has come is there within
 /// milliseconds, and one of another network namespace never is.
@@ -34,20 +34,21 @@ impl Links {
         &self.table
     }
 
-    /// Takes an event.
-    pub(super) fn apply(&mut self, event: LinkEvent) -> Option<Change> {
-        match event {
-            LinkEvent::Changed(link) => {
-                self.unsure.remove(&link.index);
-                self.asks.remove(&link.index);
-                self.table.update(link)
-            }
-            LinkEvent::Gone(index) => {
-                self.unsure.remove(&index);
-                self.asks.remove(&index);
-                self.table.remove(index)
-            }
-        }
+    /// Takes a link as the kernel says it is.
+    pub(super) fn update(&mut self, link: Link) -> Option<Change> {
+        self.heard_of(link.index);
+        self.table.update(link)
+    }
+
+    /// Forgets a link that is gone.
+    pub(super) fn remove(&mut self, index: IfIndex) -> Option<Change> {
+        self.heard_of(index);
+        self.table.remove(index)
+    }
+
+    fn heard_of(&mut self, index: IfIndex) {
+        self.unsure.remove(&index);
+        self.asks.remove(&index);
     }
 
     /// Notes that events were lost: what the table says may be long over.

@@ -243,7 +243,7 @@ fn admit(name: &CStr, args: &Args, starting: bool) -> Result<Vec<PortId>, ProbeE
     let named = !args.selectors.is_empty();
     chosen.retain(|link| named || is_free(&label, link));
     if named {
-        chosen.iter().for_each(|link| warn_used(&label, link));
+        chosen.iter_mut().for_each(|link| link.told = warn_used(&label, link));
     }
     if chosen.is_empty() && !named {
         info!(target: NOTICE, "{label}: no NetVSC interface to take");
@@ -296,10 +296,11 @@ fn list(misses: &[(Selector, Miss)]) -> String {
     misses.iter().map(|(selector, miss)| format!("{selector}: {miss}")).collect::<Vec<_>>().join("; ")
 }
 
-/// What somebody uses a link for, and what comes of it when a port takes its frames.
+/// What somebody uses a link for.
 struct Usage {
     what: String,
-    breaks: &'static str,
+    /// Whether that is configured on it or its VF; else other links use them.
+    is_configured: bool,
 }
 
 /// Finds out what a link or its VF is used for; `find` tells what is configured on either.
@@ -308,12 +309,12 @@ fn usage(
     find: impl Fn(&mut host::Kernel, IfIndex) -> Result<Option<Configuration>, host::Error>,
 ) -> Result<Option<Usage>, host::Error> {
     let configured = |index| find(lock_ear().kernel()?, index);
-    let has = |what: String| Usage { what, breaks: "at which the kernel may no longer be reached" };
+    let has = |what: String| Usage { what, is_configured: true };
     if let Some(found) = configured(link.index)? {
         return Ok(Some(has(format!("has {found}"))));
     }
     if let Some(used) = link.used.clone() {
-        return Ok(Some(Usage { what: used, breaks: "which may no longer get what comes in" }));
+        return Ok(Some(Usage { what: used, is_configured: false }));
     }
     let Some((vf, label)) = &link.vf else { return Ok(None) };
     match configured(*vf) {
@@ -340,15 +341,22 @@ fn is_free(instance: &str, link: &Chosen) -> bool {
 }
 
 /// Warns of a named link that somebody uses. That it has a route alone is not worth a walk of all routes, as it is taken
-/// in any case.
-fn warn_used(instance: &str, link: &Chosen) {
-    match usage(link, host::Kernel::address) {
-        Ok(None) => {}
-        Ok(Some(Usage { what, breaks })) => {
-            warn!("{instance}: {} {what}, {breaks}; taking it, as it was named", link.label);
+/// in any case. Returns whether it has an address.
+fn warn_used(instance: &str, link: &Chosen) -> bool {
+    let told = match usage(link, host::Kernel::address) {
+        Ok(None) => return false,
+        Ok(Some(Usage { what, is_configured: true })) => {
+            warn!(
+                "{instance}: {} {what}, at which the kernel may no longer be reached; taking it, as it was named",
+                link.label
+            );
+            return true;
         }
-        Err(error) => warn!("{instance}: {}: {error}; taking it, as it was named", link.label),
-    }
+        Ok(Some(Usage { what, .. })) => format!(" {what}, which may no longer get what comes in"),
+        Err(error) => format!(": {error}"),
+    };
+    warn!("{instance}: {}{told}; taking it, as it was named", link.label);
+    false
 }
 
 /// Removes the instance `name` and closes its ports. Does nothing for one that is unknown, such as an ignored one.

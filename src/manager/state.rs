@@ -109,6 +109,8 @@ pub(super) struct Chosen {
     pub(super) used: Option<String>,
     /// Its VF, and how that is called.
     pub(super) vf: Option<(IfIndex, String)>,
+    /// That it has an address was told.
+    pub(super) told: bool,
 }
 
 /// How a link is called in logs.
@@ -127,7 +129,7 @@ impl Chosen {
             }
         });
         let vf = pair.vf.map(|vf| (vf.index, label(vf)));
-        Self { selector, index: link.index, label: label(link), used, vf }
+        Self { selector, index: link.index, label: label(link), used, vf, told: false }
     }
 }
 
@@ -210,8 +212,18 @@ impl State {
 
     /// Takes what the kernel says of a link, as it happens.
     pub(super) fn apply(&mut self, event: LinkEvent) {
-        if let Some(change) = self.links.apply(event) {
-            self.note(&change);
+        match event {
+            LinkEvent::Changed(link) => {
+                let change = self.links.update(link);
+                change.into_iter().for_each(|change| self.note(&change));
+            }
+            LinkEvent::Gone(index) => {
+                let change = self.links.remove(index);
+                change.into_iter().for_each(|change| self.note(&change));
+            }
+            LinkEvent::Addressed(index, address) => {
+                self.ports.values_mut().for_each(|held| held.port.note_address(index, &address));
+            }
         }
     }
 
@@ -328,7 +340,11 @@ impl State {
             wanted.push(Wanted::new(link.selector, place));
             if server.is_none() {
                 let position = wanted.len().saturating_sub(1);
-                begun.extend(self.fill_place(name, position, link.index, names, now));
+                let id = self.fill_place(name, position, link.index, names, now);
+                if let Some(held) = id.and_then(|id| self.ports.get_mut(&id)) {
+                    held.port.address_told = link.told;
+                }
+                begun.extend(id);
             }
         }
         begun
