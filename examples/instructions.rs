@@ -133,7 +133,7 @@ fn of_no_concern() {
 fn choose_by_name(count: u32) {
     let table = table(count);
     let selector = Selector::Name(DevargsSafe::new(IfName::new(b"veth0").unwrap()).unwrap());
-    measured(|| choose(&table, &selector, false).expect("the NetVSC interface"));
+    measured(|| choose(&table, &selector, None, false).expect("the NetVSC interface"));
 }
 
 fn find_netvsc(count: u32) {

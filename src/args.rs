@@ -19,10 +19,12 @@ pub const HOTPLUG_POLL_DEFAULT_MS: u32 = 100;
 const HOTPLUG_POLL_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
 
 /// One way in which the user names a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Selector {
-    /// `iface=`: the link with this name.
+    /// `iface=`: the link with this name, or with this alternative name.
     Name(DevargsSafe),
+    /// `iface=`, too long for any but an alternative name.
+    Alternative(AltName),
     /// `mac=`: the link with this address.
     Mac(MacAddr),
 }
@@ -31,7 +33,19 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(f, "iface={}", name.get()),
+            Self::Alternative(name) => write!(f, "iface={}", name.as_bytes().escape_ascii()),
             Self::Mac(mac) => write!(f, "mac={mac}"),
+        }
+    }
+}
+
+impl Selector {
+    /// Returns the name, if it is one.
+    pub fn name(&self) -> Option<&[u8]> {
+        match self {
+            Self::Name(name) => Some(name.0.as_bytes()),
+            Self::Alternative(name) => Some(name.as_bytes()),
+            Self::Mac(_) => None,
         }
     }
 }
@@ -97,7 +111,7 @@ pub enum Error {
 
 fn expected(key: &str) -> &'static str {
     match key {
-        "iface" => "expected an interface name of 1 to 15 bytes without white space or any of , ( ) = [ ] / :",
+        "iface" => "expected an interface name of 1 to 127 bytes without white space or any of , ( ) = [ ] / :",
         "mac" => "expected an Ethernet address such as 00:15:5d:01:02:03",
         "fallback" => "expected tap or af_packet",
         "hotplug_poll" => "expected milliseconds from 10 to 60000",
@@ -135,7 +149,11 @@ impl Args {
 
     fn set(&mut self, key: &str, value: &CStr, parse_mac: impl Fn(&CStr) -> Option<MacAddr>) -> Option<()> {
         match key {
-            "iface" => self.selectors.push(Selector::Name(DevargsSafe::new(IfName::new(value.to_bytes())?)?)),
+            "iface" => {
+                let value = value.to_bytes();
+                let short = IfName::new(value).and_then(DevargsSafe::new).map(Selector::Name);
+                self.selectors.push(short.or_else(|| AltName::new(value).map(Selector::Alternative))?);
+            }
             "mac" => self.selectors.push(Selector::Mac(parse_mac(value)?)),
             "force" => self.force = flag(value)?,
             "ignore" => self.ignore = flag(value)?,
@@ -174,19 +192,53 @@ fn flag(value: &CStr) -> Option<bool> {
 /// # Invariants
 /// No byte has a meaning to failsafe (`,` `(` `)`), to kvargs (`,` `=` `[` `]`) or is refused by the fallback PMDs
 /// (`/` `:` and white space; `drivers/net/tap/rte_eth_tap.c`, `is_valid_iface`), and none is a control character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DevargsSafe(IfName);
+
+fn is_safe(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| !b.is_ascii_control() && *b != b' ' && !b",()=[]/:".contains(b))
+}
 
 impl DevargsSafe {
     /// Takes the name when it can be carried safely.
     pub fn new(name: IfName) -> Option<Self> {
-        let safe = |b: &u8| !b.is_ascii_control() && *b != b' ' && !b",()=[]/:".contains(b);
-        name.as_bytes().iter().all(safe).then_some(Self(name))
+        is_safe(name.as_bytes()).then_some(Self(name))
     }
 
     /// Returns the name.
     pub fn get(&self) -> IfName {
         self.0
+    }
+}
+
+/// An alternative name of a netdevice that is longer than a name can be, of bytes as in [`DevargsSafe`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AltName {
+    len: u8,
+    bytes: [u8; Self::MAX_BYTES],
+}
+
+impl AltName {
+    /// Longest name in bytes: `ALTIFNAMSIZ` of `linux/if.h` without its terminating NUL.
+    pub const MAX_BYTES: usize = 127;
+
+    /// Takes a name; `None` when it is no longer than [`IfName::MAX_BYTES`], too long, or means something elsewhere.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        let len = u8::try_from(name.len()).ok()?;
+        (name.len() > IfName::MAX_BYTES && is_safe(name)).then_some(Self { len, bytes })
+    }
+
+    /// Returns the name as the kernel has it.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for AltName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().escape_ascii().fmt(f)
     }
 }
 
@@ -204,6 +256,10 @@ mod tests {
         Selector::Name(DevargsSafe::new(IfName::new(text.as_bytes()).unwrap()).unwrap())
     }
 
+    fn long(text: &str) -> Selector {
+        Selector::Alternative(AltName::new(text.as_bytes()).unwrap())
+    }
+
     const MAC: Selector = Selector::Mac(MacAddr([0, 0x15, 0x5d, 1, 2, 0xff]));
 
     #[test]
@@ -212,6 +268,7 @@ mod tests {
             ("", Args::default()),
             ("iface=eth1", Args { selectors: vec![name("eth1")], ..Args::default() }),
             ("iface=eth1,iface=lan.0", Args { selectors: vec![name("eth1"), name("lan.0")], ..Args::default() }),
+            ("iface=1234567890123456", Args { selectors: vec![long("1234567890123456")], ..Args::default() }),
             ("iface=123456789012345", Args { selectors: vec![name("123456789012345")], ..Args::default() }),
             ("mac=00:15:5D:01:02:ff,iface=a", Args { selectors: vec![MAC, name("a")], ..Args::default() }),
             ("mac=0015:5d01:02ff", Args { selectors: vec![MAC], ..Args::default() }),
@@ -229,8 +286,8 @@ mod tests {
     #[test]
     fn refused_arguments_name_the_argument_the_value_and_what_is_accepted() {
         let table = [
-            ("iface=", "argument iface=\"\": expected an interface name of 1 to 15 bytes"),
-            ("iface=1234567890123456", "argument iface=\"1234567890123456\": expected an interface name"),
+            ("iface=", "argument iface=\"\": expected an interface name of 1 to 127 bytes"),
+            ("iface=1234567890123456(", "argument iface=\"1234567890123456(\": expected an interface name"),
             ("iface=lan0)", "argument iface=\"lan0)\": expected"),
             ("iface=a(b", "argument iface=\"a(b\": expected"),
             ("iface=a b", "argument iface=\"a b\": expected"),
@@ -270,12 +327,9 @@ mod tests {
         #[test]
         fn no_text_panics_and_no_accepted_name_carries_syntax(text in "[ -~]{0,80}") {
             if let Ok(args) = parse(&text) {
-                for selector in args.selectors {
-                    if let Selector::Name(name) = selector {
-                        let name = name.get();
-                        prop_assert!(!name.as_bytes().is_empty() && name.as_bytes().len() <= 15);
-                        prop_assert!(!name.as_bytes().iter().any(|b| b",()=[]/: ".contains(b)));
-                    }
+                for name in args.selectors.iter().filter_map(Selector::name) {
+                    prop_assert!(!name.is_empty() && name.len() <= AltName::MAX_BYTES);
+                    prop_assert!(!name.iter().any(|b| b",()=[]/: ".contains(b)));
                 }
                 prop_assert!((10..=60_000).contains(&args.hotplug_poll_ms));
             }

@@ -39,15 +39,20 @@ pub enum Miss {
     },
 }
 
-/// Finds the link that a selector names.
+/// Finds the link that a selector names; `alternative` is the one that has its name as an alternative one.
 ///
 /// Of several with one address a NetVSC link goes first; else, with `force`, one that is neither enslaved to another of
 /// them nor on the PCI bus: of KVM's three (failover master, standby, VF) the master. Then the lower index.
 ///
 /// # Errors
 /// [`Miss`].
-pub fn choose(links: &LinkTable, selector: &Selector, force: bool) -> Result<IfIndex, Miss> {
-    let named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+pub fn choose(
+    links: &LinkTable,
+    selector: &Selector,
+    alternative: Option<IfIndex>,
+    force: bool,
+) -> Result<IfIndex, Miss> {
+    let named = named(links, selector, alternative);
     let among = |index: Option<IfIndex>| index.is_some_and(|index| named.iter().any(|link| link.index == index));
     let best = named
         .iter()
@@ -77,8 +82,8 @@ fn why_unknown(link: &Link) -> Unreadable {
 }
 
 /// Links whose parent [`choose`] has to know.
-pub fn unclear_for_choice(links: &LinkTable, selector: &Selector) -> Vec<IfIndex> {
-    let named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+pub fn unclear_for_choice(links: &LinkTable, selector: &Selector, alternative: Option<IfIndex>) -> Vec<IfIndex> {
+    let named = named(links, selector, alternative);
     // A VF is told from other links by its NetVSC link, so that one counts too.
     let related = |link: &Link| named.iter().any(|named| fit(named, &Side::of(link)).is_some());
     let named_itself = |link: &Link| named.iter().any(|named| named.index == link.index);
@@ -110,10 +115,24 @@ fn unknown(links: &LinkTable) -> impl Iterator<Item = &Link> {
     links.iter().filter(|link| link.ethernet && link.parent.is_unknown())
 }
 
-/// Tells whether a selector names a link.
+fn named<'a>(links: &'a LinkTable, selector: &Selector, alternative: Option<IfIndex>) -> Vec<&'a Link> {
+    let mut named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+    if named.is_empty() {
+        named.extend(alternative.and_then(|index| links.get(index)));
+    }
+    named
+}
+
+/// Tells whether a selector may be the alternative name of a link: no link has it as its name.
+pub fn may_be_alternative(links: &LinkTable, selector: &Selector) -> bool {
+    selector.name().is_some() && !links.iter().any(|link| names(selector, link))
+}
+
+/// Tells whether a selector names a link, other than by an alternative name.
 pub fn names(selector: &Selector, link: &Link) -> bool {
     match selector {
         Selector::Name(name) => link.name == name.get(),
+        Selector::Alternative(_) => false,
         Selector::Mac(mac) => link.mac == Some(*mac),
     }
 }
@@ -373,11 +392,11 @@ mod tests {
         let vf = enslaved(pci(4, A), 2);
         let links = table([master, standby, vf]);
         for named in [2, 3] {
-            assert_eq!(choose(&links, &by_name(named), true), Ok(index(named)));
+            assert_eq!(choose(&links, &by_name(named), None, true), Ok(index(named)));
             let side = Side::of(links.get(index(named)).unwrap());
             assert_eq!(vf_of(&links, &side).map(|vf| vf.index), Some(index(4)), "if{named}");
         }
-        assert_eq!(choose(&links, &Selector::Mac(A), true), Ok(index(2)));
+        assert_eq!(choose(&links, &Selector::Mac(A), None, true), Ok(index(2)));
     }
 
     #[test]
@@ -428,10 +447,27 @@ mod tests {
             (Selector::Mac(MacAddr([2; 6])), true, Err(Miss::Absent)),
         ];
         for (selector, force, want) in table_of_cases {
-            assert_eq!(choose(&links, &selector, force), want, "{selector} force={force}");
+            assert_eq!(choose(&links, &selector, None, force), want, "{selector} force={force}");
         }
-        let message = choose(&links, &by_name(7), false).unwrap_err().to_string();
+        let message = choose(&links, &by_name(7), None, false).unwrap_err().to_string();
         assert_eq!(message, "if7 is the VF of if2: use iface=if2");
+    }
+
+    #[test]
+    fn a_link_is_known_by_an_alternative_name_that_is_no_links_name() {
+        let links = table([netvsc(2, A), netvsc(3, B), pci(5, A)]);
+        let long = Selector::Alternative(crate::args::AltName::new(b"the_first_of_the_rack").unwrap());
+        for (selector, alternative, want) in [
+            (by_name(9), None, Err(Miss::Absent)),
+            (by_name(9), Some(3), Ok(index(3))),
+            (by_name(9), Some(4), Err(Miss::Absent)),
+            (long, Some(3), Ok(index(3))),
+            (by_name(2), Some(3), Ok(index(2))),
+        ] {
+            assert_eq!(choose(&links, &selector, alternative.map(index), false), want, "{selector} {alternative:?}");
+        }
+        assert!(may_be_alternative(&links, &by_name(9)) && may_be_alternative(&links, &long));
+        assert!(!may_be_alternative(&links, &by_name(2)) && !may_be_alternative(&links, &Selector::Mac(A)));
     }
 
     #[test]
@@ -454,9 +490,9 @@ mod tests {
             (Selector::Mac(B), false, unreadable(3, libc::ENOENT)),
             (Selector::Mac(B), true, Ok(index(3))),
         ] {
-            assert_eq!(choose(&links, &selector, force), want, "{selector} force={force}");
+            assert_eq!(choose(&links, &selector, None, force), want, "{selector} force={force}");
         }
-        let message = choose(&links, &by_name(2), false).unwrap_err().to_string();
+        let message = choose(&links, &by_name(2), None, false).unwrap_err().to_string();
         assert_eq!(
             message,
             "cannot tell whether if2 is a NetVSC interface, as /sys/class/net does not tell: Permission denied (os error \
@@ -471,8 +507,8 @@ mod tests {
             table([unknown(2, A), unknown(3, B), link(4, A, Parent::Unreadable(Unreadable::Errno(1))), pci(5, B)]);
         let side = Side::of(links.get(index(2)).unwrap());
         assert_eq!(unclear_for_vf(&links, &side), [index(4)]);
-        assert_eq!(unclear_for_choice(&links, &by_name(2)), [index(2), index(4)]);
-        assert_eq!(unclear_for_choice(&links, &by_name(5)), [index(3)]);
+        assert_eq!(unclear_for_choice(&links, &by_name(2), None), [index(2), index(4)]);
+        assert_eq!(unclear_for_choice(&links, &by_name(5), None), [index(3)]);
         assert_eq!(unclear_for_netvsc_links(&links), [2, 3, 4].map(index));
     }
 
@@ -517,12 +553,13 @@ mod tests {
         fn a_choice_is_a_link_that_was_named(links in proptest::collection::vec(any_link(), 0..6), force: bool) {
             let links = table(links);
             for selector in [by_name(2), Selector::Mac(A)] {
-                if let Ok(chosen) = choose(&links, &selector, force) {
+                if let Ok(chosen) = choose(&links, &selector, None, force) {
                     let chosen = links.get(chosen).unwrap();
                     prop_assert!(chosen.ethernet && (force || chosen.is_netvsc()));
                     match selector {
                         Selector::Mac(mac) => prop_assert_eq!(chosen.mac, Some(mac)),
                         Selector::Name(name) => prop_assert_eq!(chosen.name, name.get()),
+                        Selector::Alternative(_) => prop_assert!(false),
                     }
                 }
             }

@@ -14,7 +14,7 @@ use stage::{App, BUILD, MAC, PLUGINS, Stage};
 const OTHER_MAC: &str = "00:15:5d:00:00:ab";
 const VF: &str = "0000:01:00.0";
 
-const NAME: &str = "expected an interface name of 1 to 15 bytes without white space or any of , ( ) = [ ] / :";
+const NAME: &str = "expected an interface name of 1 to 127 bytes without white space or any of , ( ) = [ ] / :";
 const ADDRESS: &str = "expected an Ethernet address such as 00:15:5d:01:02:03";
 const FLAG: &str = "expected 0 or 1";
 const FALLBACK: &str = "expected tap or af_packet";
@@ -24,7 +24,7 @@ const KEYS: &str = "expected one of iface, mac, force, ignore, fallback, hotplug
 /// Arguments of an instance, what the one line that refuses them calls it, and what that line says is accepted.
 const REFUSED: [(&str, &str, &str); 51] = [
     ("iface=", "argument iface=\"\"", NAME),
-    ("iface=1234567890123456", "argument iface=\"1234567890123456\"", NAME),
+    ("iface=1234567890123456[", "argument iface=\"1234567890123456[\"", NAME),
     ("iface=lan0)", "argument iface=\"lan0)\"", NAME),
     ("iface=a(b", "argument iface=\"a(b\"", NAME),
     ("iface=a),exec(b", "argument iface=\"a)\"", NAME),

@@ -191,6 +191,34 @@ fn the_sysfs_of_another_network_namespace_or_none_is_said_to_be_so() {
 }
 
 #[test]
+fn an_interface_is_known_by_an_alternative_name_and_followed() {
+    let mut stage = Stage::new();
+    let index = stage.netvsc_appears("eth1", MAC);
+    ip("link property add dev eth1 altname lan0 altname enx00155d000000_of_the_second_rack");
+    let mut app = App::start_saying("notice", &["--vdev=net_vdev_netvsc0,iface=lan0,fallback=af_packet"]);
+    assert_eq!(app.served(), ["eth1"]);
+    let line = format!("net_vdev_netvsc0: lan0 is an alternative name of eth1 (ifindex {index})");
+    assert!(app.said().contains(&line), "{:?}", app.said());
+    app.ok(&format!("start {FAILSAFE}"));
+
+    // The name goes with its interface, and comes back a while after that.
+    stage.link_goes("eth1");
+    app.expect_log("the interface is gone");
+    let index = stage.netvsc_appears("eth1", MAC);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    ip("link property add dev eth1 altname lan0");
+    app.expect_log(&format!("ifindex {index}): made"));
+
+    app.ok("attach net_vdev_netvsc1 ignore=1");
+    app.ok("detach net_vdev_netvsc0");
+    let long = "attach net_vdev_netvsc0 iface=enx00155d000000_of_the_second_rack,fallback=af_packet";
+    app.fails(long);
+    ip("link property add dev eth1 altname enx00155d000000_of_the_second_rack");
+    app.ok(long);
+    assert_eq!(app.served(), ["eth1"]);
+}
+
+#[test]
 fn an_address_that_comes_to_an_interface_that_is_served_is_warned_of_once() {
     let mut stage = Stage::new();
     let index = stage.netvsc_appears("eth1", MAC);

@@ -100,6 +100,30 @@ impl Kernel {
         Ok(Dump { links: seen.into_values().collect(), consistent: false })
     }
 
+    /// Finds the link with this alternative name (`ip link property add dev eth1 altname lan0`).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be asked.
+    pub fn link_called(&mut self, name: &[u8]) -> Result<Option<IfIndex>, Error> {
+        for _ in 0..TRIES {
+            let mut found = None;
+            let fitted = self.requests.link_called(name, |message| {
+                if let Some(LinkEvent::Changed(link)) = link_event(message) {
+                    found = Some(link.index);
+                }
+            });
+            match fitted {
+                Ok(true) => return Ok(found),
+                Ok(false) => {}
+                // There is none, or there are no such names.
+                Err(Error::Refused { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Finds something that is configured on a link beyond what the kernel sets up by itself.
     ///
     /// Addresses are looked at before routes, IPv4 before IPv6; the first that is found is told. Where the kernel runs

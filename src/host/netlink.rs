@@ -16,14 +16,14 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use libc::{NLMSG_DONE, NLMSG_ERROR};
-use netlink_packet_core::{NLM_F_DUMP_FILTERED, NLM_F_DUMP_INTR};
+use libc::{IFLA_ALT_IFNAME, NLMSG_DONE, NLMSG_ERROR, RTM_GETLINK};
+use netlink_packet_core::{NLM_F_DUMP_FILTERED, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::message::{Message, Messages, build_dump};
+use super::message::{Message, Messages, build, build_dump};
 use super::{Error, List};
 
 /// Port of the kernel: everybody else has another.
@@ -86,13 +86,35 @@ impl Requests {
     pub(super) fn read(
         &mut self,
         request: &Request,
+        visit: impl FnMut(&Message<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        self.exchange(request.list, |sequence| request.message(sequence), visit)
+    }
+
+    /// Asks for one link by an alternative name and shows the message about it to `visit`. Returns whether that fitted;
+    /// there is room at the next asking.
+    ///
+    /// The kernel has such names since Linux 5.5, and refuses the question before (`net/core/rtnetlink.c`,
+    /// `rtnl_getlink`).
+    pub(super) fn link_called(&mut self, name: &[u8], mut visit: impl FnMut(&Message<'_>)) -> Result<bool, Error> {
+        let name = [name, &[0]].concat();
+        let message = |sequence| build(RTM_GETLINK, NLM_F_REQUEST, sequence, &[0; 16], &[(IFLA_ALT_IFNAME, &name)]);
+        self.exchange(List::Links, message, |message| {
+            visit(message);
+            ControlFlow::Break(())
+        })
+    }
+
+    fn exchange(
+        &mut self,
+        list: List,
+        message: impl FnOnce(u32) -> Vec<u8>,
         mut visit: impl FnMut(&Message<'_>) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
-        let list = request.list;
         let failed = |source| Error::Ask { list, source };
         self.discard().map_err(failed)?;
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send_to(&request.message(self.sequence), &SocketAddr::new(KERNEL, 0), 0).map_err(failed)?;
+        self.socket.send_to(&message(self.sequence), &SocketAddr::new(KERNEL, 0), 0).map_err(failed)?;
         let mut answer = Answer::new(list, self.sequence, self.port);
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         while !answer.ended {
@@ -233,7 +255,6 @@ fn receive_until(deadline: Instant, socket: &Socket, buffer: &mut [u8]) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::build;
     use super::*;
 
     /// What it is, the messages of one datagram, whether that is the end and whether the list changed (or an errno), how

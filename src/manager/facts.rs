@@ -6,6 +6,7 @@ use std::ffi::CString;
 use super::small_map::SmallMap;
 use super::state::Serial;
 use crate::address::{IfIndex, IfName, PciAddr};
+use crate::args::Selector;
 use crate::eal::ethdev::Occupant;
 use crate::link::{KernelDriver, Parent};
 use crate::port::PortId;
@@ -21,6 +22,8 @@ pub(super) struct Questions {
     pub(super) verbs: SmallMap<PciAddr, ()>,
     /// Whether something is configured on these links (rtnetlink).
     pub(super) configured: SmallMap<IfIndex, ()>,
+    /// Which links have these names as alternative ones (rtnetlink).
+    pub(super) alternatives: SmallMap<Selector, ()>,
     /// Who sits on these PCI functions (DPDK).
     pub(super) occupants: SmallMap<PciAddr, ()>,
     /// Whether these ports still have their failsafe port (DPDK).
@@ -31,9 +34,10 @@ pub(super) struct Questions {
 
 impl Questions {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { parents, drivers, verbs, configured, occupants, alive, names } = self;
+        let Self { parents, drivers, verbs, configured, alternatives, occupants, alive, names } = self;
         let dpdk = occupants.is_empty() && alive.is_empty() && !names;
-        dpdk && parents.is_empty() && drivers.is_empty() && verbs.is_empty() && configured.is_empty()
+        let links = parents.is_empty() && configured.is_empty() && alternatives.is_empty();
+        dpdk && links && drivers.is_empty() && verbs.is_empty()
     }
 }
 
@@ -47,6 +51,10 @@ pub(super) struct Answers {
     pub(super) verbs: SmallMap<PciAddr, bool>,
     /// Whether it is, or may be.
     pub(super) configured: SmallMap<IfIndex, bool>,
+    /// `None` when none has, or that could not be asked.
+    pub(super) alternatives: SmallMap<Selector, Option<IfIndex>>,
+    /// Something could not be asked.
+    pub(super) unsettled: bool,
     pub(super) occupants: SmallMap<PciAddr, Occupant>,
     /// Those that have none any more, once that was asked.
     pub(super) gone: Option<Vec<Serial>>,
@@ -60,10 +68,17 @@ impl Answers {
         self.drivers.extend(more.drivers);
         self.verbs.extend(more.verbs);
         self.configured.extend(more.configured);
+        self.alternatives.extend(more.alternatives);
+        self.unsettled |= more.unsettled;
         self.occupants.extend(more.occupants);
         self.gone = more.gone.or(self.gone.take());
         self.names = more.names.or(self.names.take());
     }
+    /// The link that has a selector's name as an alternative one, as far as that was asked.
+    pub(super) fn alternative(&self, selector: &Selector) -> Option<IfIndex> {
+        self.alternatives.get(selector).copied().flatten()
+    }
+
     /// Forgets who sits where, as that has changed.
     pub(super) fn forget_occupants(&mut self) {
         self.occupants = SmallMap::new();

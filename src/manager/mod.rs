@@ -50,6 +50,7 @@ use alarms::{Alarms, KICK, kick};
 use facts::Answers;
 use kernel::Ear;
 use rescan::Attend;
+use small_map::SmallMap;
 use state::{Chosen, Selected, State};
 use watch::Watch;
 
@@ -287,7 +288,11 @@ fn select_once(args: &Args) -> Result<Selected, ProbeError> {
         let selected = lock().select(args, &answers);
         match selected {
             Ok(selected) => return Ok(selected),
-            Err(questions) => answers.extend(rescan::ask(&questions, Attend::Wait)),
+            Err(mut questions) => {
+                answers.extend(rescan::ask_kernel(&questions, Some(&mut ear)));
+                questions.alternatives = SmallMap::new();
+                answers.extend(rescan::ask(&questions, Attend::Wait));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use log::debug;
 
 use super::alarms::{KICK, kick, pace};
 use super::facts::{Answers, Questions};
+use super::kernel::Ear;
 use super::ports::execute;
 use super::state::{Scope, Serial, State, Step};
 use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
@@ -142,6 +143,12 @@ pub(super) fn without_port(ports: &[(Serial, PortId)]) -> Vec<Serial> {
 
 /// Asks whoever knows. What cannot be told for now is left out, or said to be unknown.
 pub(super) fn ask(questions: &Questions, attend: Attend) -> Answers {
+    let kernel = if questions.configured.is_empty() && questions.alternatives.is_empty() {
+        Answers::default()
+    } else {
+        let mut ear = if attend == Attend::Wait { Some(lock_ear()) } else { try_lock_ear() };
+        ask_kernel(questions, ear.as_deref_mut())
+    };
     let sysfs = Sysfs::default();
     let now = Instant::now();
     Answers {
@@ -160,13 +167,25 @@ pub(super) fn ask(questions: &Questions, attend: Attend) -> Answers {
             }
         }),
         verbs: questions.verbs.map(|&function, ()| Some(sysfs.has_verbs(function))),
-        configured: questions.configured.map(|&index, ()| {
-            let ear = if attend == Attend::Wait { Some(lock_ear()) } else { try_lock_ear() };
-            let configuration = ear.map(|mut ear| ear.kernel()?.configuration(index));
-            Some(!matches!(configuration, Some(Ok(None))))
-        }),
         occupants: questions.occupants.map(|&function, ()| MANAGER.mends.occupant(function, now)),
         gone: (!questions.alive.is_empty()).then(|| without_port(&questions.alive)),
         names: questions.names.then(ethdev::names),
+        ..kernel
     }
+}
+
+/// Asks what rtnetlink tells. Without an ear a link may be configured, and has no alternative name for now.
+pub(super) fn ask_kernel(questions: &Questions, mut ear: Option<&mut Ear>) -> Answers {
+    let mut unsettled = false;
+    let alternatives = questions.alternatives.map(|selector, ()| {
+        let name = selector.name()?;
+        let found = ear.as_deref_mut().map(|ear| ear.kernel()?.link_called(name));
+        unsettled |= !matches!(found, Some(Ok(_)));
+        Some(found.and_then(Result::ok).flatten())
+    });
+    let configured = questions.configured.map(|&index, ()| {
+        let configuration = ear.as_deref_mut().map(|ear| ear.kernel()?.configuration(index));
+        Some(!matches!(configuration, Some(Ok(None))))
+    });
+    Answers { alternatives, configured, unsettled, ..Answers::default() }
 }

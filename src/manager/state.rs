@@ -214,6 +214,8 @@ impl State {
     pub(super) fn apply(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Changed(link) => {
+                // Perhaps it has got an alternative name, which is not kept.
+                self.appeared |= self.awaits_a_name();
                 let change = self.links.update(link);
                 change.into_iter().for_each(|change| self.note(&change));
             }
@@ -225,6 +227,11 @@ impl State {
                 self.ports.values_mut().for_each(|held| held.port.note_address(index, &address));
             }
         }
+    }
+
+    fn awaits_a_name(&self) -> bool {
+        let is_open = |wanted: &Wanted| matches!(wanted.place, Place::Open { .. }) && wanted.selector.name().is_some();
+        self.instances.values().any(|instance| instance.wanted.iter().any(is_open))
     }
 
     /// Notes that events were lost.
@@ -284,7 +291,7 @@ impl State {
             self.links.ask(pairing::unclear_for_netvsc_links, answers, &mut questions);
         }
         for selector in &args.selectors {
-            self.links.ask(|links| pairing::unclear_for_choice(links, selector), answers, &mut questions);
+            self.ask_of_choice(selector, answers, &mut questions);
         }
         let table = self.links.table();
         if !questions.is_empty() {
@@ -296,7 +303,7 @@ impl State {
             chosen.extend(links.filter_map(|link| Some(Chosen::new(table, Selector::Mac(link.mac?), link))));
         }
         for &selector in &args.selectors {
-            match pairing::choose(table, &selector, args.force) {
+            match pairing::choose(table, &selector, answers.alternative(&selector), args.force) {
                 Ok(index) => chosen.extend(table.get(index).map(|link| Chosen::new(table, selector, link))),
                 Err(miss) => misses.push((selector, miss)),
             }
@@ -376,6 +383,9 @@ impl State {
         let link = self.links.table().get(index);
         let pci = link.is_some_and(Link::is_on_pci);
         let forced = link.filter(|link| !link.is_netvsc()).map(label);
+        let label = link.map(label);
+        let selector = self.wanted(instance, position)?.selector;
+        let name = selector.name().filter(|_| pairing::may_be_alternative(self.links.table(), &selector));
         if pci && self.wanted(instance, position)?.pci == Some(false) {
             return None;
         }
@@ -385,8 +395,12 @@ impl State {
             Ok(id) => {
                 wanted.place = Place::Served(id);
                 wanted.pci = Some(pci);
+                let instance = instance.to_string_lossy();
+                if let (Some(label), Some(name), 0) = (label, name, wanted.failures) {
+                    let name = name.escape_ascii();
+                    info!(target: NOTICE, "{instance}: {name} is an alternative name of {label}");
+                }
                 if let (Some(label), 0) = (forced, wanted.failures) {
-                    let instance = instance.to_string_lossy();
                     warn!("{instance}: {label} is not a NetVSC interface; taking it, as force=1 was given");
                 }
                 return Some(id);
@@ -476,6 +490,7 @@ impl State {
 
     /// Takes what sysfs says of links.
     fn learn(&mut self, answers: &Answers) {
+        self.unsettled |= answers.unsettled;
         for (&index, &parent) in answers.parents.iter() {
             self.unsettled |= self.links.set_parent(index, parent);
         }
@@ -548,12 +563,12 @@ impl State {
     fn ask_of_places(&mut self, answers: &Answers, questions: &mut Questions, now: Instant) {
         let open = self.open_places(now);
         for place in &open {
-            let unclear = |links: &LinkTable| pairing::unclear_for_choice(links, &place.selector);
-            if self.links.ask(unclear, answers, questions) {
+            if self.ask_of_choice(&place.selector, answers, questions) {
                 continue;
             }
             let table = self.links.table();
-            let Ok(index) = pairing::choose(table, &place.selector, place.force) else { continue };
+            let alternative = answers.alternative(&place.selector);
+            let Ok(index) = pairing::choose(table, &place.selector, alternative, place.force) else { continue };
             let Some(link) = table.get(index).filter(|_| !place.named && !self.serves(index)) else { continue };
             let pair = Pair::of(table, link);
             for index in [Some(pair.link), pair.vf].into_iter().flatten().map(|link| link.index) {
@@ -563,6 +578,17 @@ impl State {
             }
         }
         questions.names = !open.is_empty() && answers.names.is_none();
+    }
+
+    /// Asks what has to be known to choose a link. Returns whether there is something.
+    fn ask_of_choice(&mut self, selector: &Selector, answers: &Answers, questions: &mut Questions) -> bool {
+        let asked = answers.alternatives.contains_key(selector);
+        if !asked && pairing::may_be_alternative(self.links.table(), selector) {
+            questions.alternatives.insert(*selector, ());
+            return true;
+        }
+        let alternative = answers.alternative(selector);
+        self.links.ask(|links| pairing::unclear_for_choice(links, selector, alternative), answers, questions)
     }
 
     /// Lists the links that are wanted, have no port and may get one now.
@@ -722,7 +748,7 @@ impl State {
     fn fill_places(&mut self, names: &[CString], answers: &Answers, now: Instant) -> Vec<PortId> {
         let mut begun = Vec::new();
         for OpenPlace { instance, position, selector, named, force } in self.open_places(now) {
-            let found = pairing::choose(self.links.table(), &selector, force);
+            let found = pairing::choose(self.links.table(), &selector, answers.alternative(&selector), force);
             let found = found.inspect_err(|miss| debug!("{}: {selector}: {miss}", instance.to_string_lossy()));
             let Some(index) = found.ok().filter(|&index| !self.serves(index)) else {
                 // That it comes, or is free, is an event.
@@ -993,6 +1019,7 @@ mod tests {
                     occupants: questions.occupants.map(|_, ()| Some(occupant.clone())),
                     gone: (!questions.alive.is_empty()).then(|| gone.to_vec()),
                     names: questions.names.then(Vec::new),
+                    alternatives: questions.alternatives.map(|_, ()| Some(None)),
                     ..Answers::default()
                 }),
             }

@@ -198,7 +198,10 @@ fn port_is_right(model: &Model, port: &PortView, world: &World, truth: &LinkTabl
         }
         Some([]) => false,
     };
-    if held || !fits || !function.can_be_attached() || function.meddled {
+    // Of two links with one MAC the other may have it, in a mailbox that its failsafe does not read.
+    let others = |other: &PortView| other.id != port.id && other.mailbox.trim_end() == vf.address.to_string();
+    let elsewhere = model.state.borrow().view().iter().any(others);
+    if held || !fits || !function.can_be_attached() || function.meddled || elsewhere {
         return Ok(false);
     }
     Err(format!("{} should be attached, and failsafe has {failsafe:?}; {function:?}", vf.address))
@@ -213,7 +216,7 @@ pub(super) fn probe_is_right(model: &Model, args: &Args, selected: &Selected) {
         model.breaks("a probe finds no NetVSC link, and there is one".to_owned());
     }
     for (selector, miss) in &selected.misses {
-        if pairing::choose(&truth, selector, args.force).is_ok() {
+        if pairing::choose(&truth, selector, world.alternative(selector), args.force).is_ok() {
             model.breaks(format!("a probe is told that {selector} is {miss:?}, and it is there"));
         }
     }
@@ -247,13 +250,16 @@ fn places_are_right(state: &State, world: &World, truth: &LinkTable) -> Result<(
         return Ok(());
     }
     for place in state.view_open() {
-        let Ok(index) = pairing::choose(truth, &place.selector, place.force) else { continue };
+        let Ok(index) = pairing::choose(truth, &place.selector, world.alternative(&place.selector), place.force) else {
+            continue;
+        };
         let served = state.view().iter().any(|port| port.side.index == index && !port.orphaned);
         let Some(link) = truth.get(index) else { continue };
         let pair = Pair::of(truth, link);
         let mut both = [Some(link), pair.vf].into_iter().flatten();
         let used = pair.used(truth).is_some() || both.any(|link| world.configured.contains(&link.index));
-        let in_use = !place.named && used;
+        // That what uses it is gone is not seen in a list that is not exact.
+        let in_use = !place.named && (used || world.unsteady);
         let moved = link.is_on_pci() && place.pci == Some(false);
         if !served && !in_use && !moved && DevargsSafe::new(link.name).is_some() {
             return Err(format!("{} is there, and has no port on {}", place.selector, name(link)));

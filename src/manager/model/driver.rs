@@ -526,7 +526,7 @@ impl Model {
             answers.drivers = questions.drivers.map(|_, &function| Some(world.kernel_driver(function)));
             answers.verbs = questions.verbs.map(|&function, ()| Some(world.has_verbs(function)));
         }
-        for &index in questions.configured.keys() {
+        if !questions.configured.is_empty() || !questions.alternatives.is_empty() {
             let got = match attend {
                 Attend::Try => self.try_ear(),
                 Attend::Wait => {
@@ -534,7 +534,7 @@ impl Model {
                     true
                 }
             };
-            answers.configured.insert(index, !got || self.world.borrow().configured.contains(&index));
+            self.ask_kernel(questions, got, &mut answers);
             if got {
                 self.release_ear();
             }
@@ -547,6 +547,15 @@ impl Model {
         answers.names = questions.names.then(|| self.world.borrow().names());
         pause().await;
         answers
+    }
+
+    /// `rescan::ask_kernel`.
+    fn ask_kernel(&self, questions: &Questions, got: bool, answers: &mut Answers) {
+        let world = self.world.borrow();
+        answers.configured = questions.configured.map(|index, ()| Some(!got || world.configured.contains(index)));
+        answers.alternatives =
+            questions.alternatives.map(|selector, ()| Some(world.alternative(selector).filter(|_| got)));
+        answers.unsettled = !got && !questions.alternatives.is_empty();
     }
 
     // ports.rs
@@ -785,7 +794,13 @@ impl Model {
                     self.release_ear();
                     return Some(selected);
                 }
-                Err(questions) => answers.extend(self.ask(&questions, Attend::Wait).await),
+                Err(mut questions) => {
+                    let mut more = Answers::default();
+                    self.ask_kernel(&questions, true, &mut more);
+                    answers.extend(more);
+                    questions.alternatives = Default::default();
+                    answers.extend(self.ask(&questions, Attend::Wait).await);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@
 //!   netvsc eth0 appears a                  a NetVSC link with the MAC a
 //!   vf vf0 appears a at 0000:01:00.0       a VF, plugged in there
 //!   other x0 appears a                     a virtual link
-//!   link vf0 goes | up | down | renamed vf9 | mac b | master eth0 | master none | configured | bare
+//!   link vf0 goes | up | down | renamed vf9 | called lan0 | mac b | master eth0 | master none | configured | bare
 //!   function 0000:01:00.0 unplugged | probed | removed | owned | disowned | closed
 //!   function 0000:01:00.0 pmd makes | fails | fails-once | no-port | other-mac | two | other-first
 //!   function 0000:01:00.0 driver mlx | mana | other
@@ -89,6 +89,7 @@ pub(super) fn play(model: &Shared, text: &str) -> Option<()> {
                 world().change_link(&name(link)?, |link| link.name = other);
             }
         }
+        ["link", link, "called", other] => world().call(&name(link)?, name(other)?),
         ["link", link, "master", master] => {
             let master = world().link(&name(master)?).map(|master| master.index);
             world().change_link(&name(link)?, |link| link.master = master.filter(|&master| master != link.index));
@@ -330,7 +331,7 @@ fn is_on_stage(text: &str) -> bool {
     let words: Vec<&str> = text.split(' ').collect();
     match *words.as_slice() {
         ["function", _, "unplugged"] | ["function", _, "pmd", "makes" | "fails" | "fails-once" | "no-port"] => true,
-        ["function", ..] | ["link", _, "master" | "configured" | "bare", ..] => false,
+        ["function", ..] | ["link", _, "master" | "called" | "configured" | "bare", ..] => false,
         ["port", _, what] => matches!(what, "configured" | "started" | "stopped" | "closed"),
         [what, ..] => matches!(what, "netvsc" | "vf" | "other" | "link" | "probe" | "remove" | "wait" | "rest"),
         [] => false,
@@ -539,16 +540,19 @@ fn choose_event(model: &Shared, random: &mut Random) -> Option<String> {
         55..56 => format!("link {} master none", random.of(&vfs)?.name),
         56..58 => format!("link {} down", random.of(&all)?.name),
         58..61 => format!("link {} up", random.of(&all)?.name),
-        61 => match random.below(4) {
+        61 => match random.below(5) {
             0 => format!("link {} master x{}", random.of(&netvsc)?.name, random.below(2)),
             1 => format!("link {} master none", random.of(&netvsc)?.name),
+            2 => format!("link {} called lan{}", random.of(&netvsc)?.name, random.below(2)),
             _ => format!("link {} {}", random.of(&all)?.name, random.of(&["configured", "bare"])?),
         },
         62 => format!("other x{number} appears {letter}"),
         63..69 => match random.below(4) {
             0 => format!("probe {} mac {letter}", random.of(&INSTANCES)?),
             1 => format!("probe {} all", random.of(&INSTANCES)?),
-            2 => format!("start {} iface eth{number}", random.of(&INSTANCES)?),
+            2 => {
+                format!("start {} iface {}{}", random.of(&INSTANCES)?, random.of(&["eth", "lan"])?, random.below(2))
+            }
             _ => format!("probe {} iface {}", random.of(&INSTANCES)?, random.of(&netvsc)?.name),
         },
         69..71 => format!("remove {}", random.of(&INSTANCES)?),

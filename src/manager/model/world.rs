@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::CString;
 
 use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
+use crate::args::Selector;
 use crate::eal::Errno;
 use crate::eal::ethdev::Occupant;
 use crate::host::{Drained, Dump, LinkEvent};
@@ -104,6 +105,8 @@ pub(super) struct World {
     next_index: u32,
     /// Links on which something is configured.
     pub(super) configured: BTreeSet<IfIndex>,
+    /// Alternative names.
+    alternatives: BTreeMap<IfName, IfIndex>,
     /// rtnetlink names no parent devices (before Linux 5.14).
     pub(super) old_kernel: bool,
     /// How often sysfs still tells nothing.
@@ -186,8 +189,23 @@ impl World {
         if let Some(index) = self.link(name).map(|link| link.index) {
             self.links.remove(&index);
             self.configured.remove(&index);
+            self.alternatives.retain(|_, called| *called != index);
             self.queue_event(LinkEvent::Gone(index));
         }
+    }
+
+    /// Gives a link an alternative name (`net/core/rtnetlink.c`, `rtnl_linkprop`).
+    pub(super) fn call(&mut self, name: &IfName, alternative: IfName) {
+        let free = self.link(&alternative).is_none() && !self.alternatives.contains_key(&alternative);
+        if let Some(index) = self.link(name).map(|link| link.index).filter(|_| free) {
+            self.alternatives.insert(alternative, index);
+            self.tell(index);
+        }
+    }
+
+    /// The link with a selector's name as an alternative one.
+    pub(super) fn alternative(&self, selector: &Selector) -> Option<IfIndex> {
+        self.alternatives.get(&IfName::new(selector.name()?)?).copied()
     }
 
     /// A link as rtnetlink shows it.
