@@ -115,6 +115,8 @@ pub enum Hindrance {
     Busy(Option<String>),
     /// Another port of ours has its function, which has several netdevices.
     Shared(String),
+    /// Somebody has started this port on its function.
+    Started(u16),
     /// The port that failsafe would take on its function is another netdevice's.
     Other(MacAddr),
     /// Failsafe does not find the port on its function, whose device has a name of the user's.
@@ -143,6 +145,11 @@ impl fmt::Display for Hindrance {
                 "has no ibverbs device, which its PMD needs: load the kernel modules ib_uverbs and mlx5_ib or mlx4_ib",
             ),
             Self::Busy(Some(owner)) => write!(f, "is not attached: its port belongs to {owner}; give that up"),
+            Self::Started(port) => write!(
+                f,
+                "is not attached: the application has started its port {port}, which failsafe cannot take then: stop that; \
+                 the port serves on its fallback until it is"
+            ),
             Self::Busy(None) => f.write_str("is not attached: its PCI function has a driver without a port"),
             Self::Shared(port) => write!(
                 f,
@@ -307,8 +314,8 @@ impl Delivery {
                     (Some(Move::Recall), None)
                 }
             },
-            // It waits, and is ours, until it is known to be there.
-            Stage::Attached if !situation.is_sure => {
+            // It waits, and is ours, until it is known to be there, and free.
+            Stage::Attached if !situation.is_sure || matches!(situation.occupant, Occupant::Started { .. }) => {
                 self.stage = Stage::Waiting { not_before: None };
                 (None, None)
             }
@@ -318,7 +325,9 @@ impl Delivery {
                     let (_, hindrance) = self.fail(Hindrance::NoPort, now);
                     (Some(Move::Detach), hindrance)
                 }
-                Occupant::Unowned { mac } | Occupant::Ours { mac } => self.offer(*mac, fits, now),
+                Occupant::Unowned { mac } | Occupant::Ours { mac } | Occupant::Started { mac, .. } => {
+                    self.offer(*mac, fits, now)
+                }
             },
             Stage::Waiting { not_before } => {
                 let early = not_before.is_some_and(|then| now < then);
@@ -351,7 +360,12 @@ impl Delivery {
                         let shared = situation.sharer.map(|sharer| Hindrance::Shared(sharer.to_owned()));
                         (None, self.tell_late(shared.unwrap_or_else(|| Hindrance::Busy(by.clone())), now))
                     }
-                    Occupant::Unowned { mac } | Occupant::Ours { mac } => self.offer(*mac, fits, now),
+                    Occupant::Started { mac, port } if mac.is_some_and(&fits) => {
+                        (None, self.tell(Hindrance::Started(*port)))
+                    }
+                    Occupant::Unowned { mac } | Occupant::Ours { mac } | Occupant::Started { mac, .. } => {
+                        self.offer(*mac, fits, now)
+                    }
                 }
             }
         }
@@ -683,6 +697,21 @@ mod tests {
             }
             assert_eq!(way.told, [Hindrance::Mana]);
         }
+    }
+
+    #[test]
+    fn a_port_that_is_started_is_told_and_posted_once_it_is_stopped() {
+        let started = Occupant::Started { mac: Some(MAC), port: 3 };
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&started), None);
+        assert_eq!(way.on(&started), None);
+        assert_eq!(way.told, [Hindrance::Started(3)]);
+        assert!(way.delivery.is_at_rest(way.now), "looked at with each tick");
+        let free = Occupant::Unowned { mac: Some(MAC) };
+        assert_eq!(way.on(&free), Some(Move::Post));
+        assert_eq!(way.on(&started), Some(Move::Recall), "started before failsafe has read");
+        assert_eq!(way.on(&free), Some(Move::Post));
+        assert!(!way.delivery.is_ours());
     }
 
     #[test]

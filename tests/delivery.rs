@@ -504,3 +504,26 @@ fn a_probe_behind_many_events_sees_the_link_that_is_there() {
         app.ok("detach net_vdev_netvsc9");
     }
 }
+
+#[test]
+fn a_vf_whose_port_an_application_has_started_waits_until_it_is_stopped() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.vf_appears("vf0", ONE, MAC);
+    let mut app = App::start_saying("warning", &[]);
+    app.ok(&format!("start {ONE}"));
+    app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
+    app.ok(&format!("start {FAILSAFE}"));
+    let line = format!(
+        "{FAILSAFE} (eth1, ifindex 101): VF vf0 at {ONE} is not attached: the application has started its port 0, which \
+         failsafe cannot take then: stop that; the port serves on its fallback until it is"
+    );
+    wait_for("a warning", || (app.said() == [line.clone()]).then_some(()));
+    expect_all_back("eth1p");
+    assert!(app.logged("err -16").is_empty() && app.ports().contains(&FAILSAFE.to_owned()));
+    app.ok(&format!("stop {ONE}"));
+    let owned = format!(":{ONE}:1");
+    wait_for("failsafe has the VF", || app.ok("ports").contains(&owned).then_some(()));
+    expect_answer("vf0p", MAC);
+    assert_eq!(app.said(), [line]);
+}

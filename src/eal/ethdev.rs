@@ -61,6 +61,14 @@ pub enum Occupant {
         /// MAC of the one that failsafe would take ([`first_on`]).
         mac: Option<MacAddr>,
     },
+    /// Ports that nobody owns but perhaps we, of which somebody has started the one that failsafe would take: failsafe could not configure
+    /// it (`EBUSY`), and would fail with it.
+    Started {
+        /// MAC of that one.
+        mac: Option<MacAddr>,
+        /// Its number.
+        port: PortNumber,
+    },
     /// Ports that [`Owner`] holds for us, some of them at least, and nobody else: they are not handed over yet.
     Ours {
         /// MAC of the one that failsafe will take once they are released.
@@ -85,7 +93,12 @@ pub fn occupant(address: PciAddr) -> Occupant {
     if let Some(other) = owners.iter().find(|owner| Some(owner.id) != ours) {
         return Occupant::Busy { by: Some(owner_text(other)) };
     }
-    let mac = first_named(&ports, address).and_then(mac_of);
+    let first = first_named(&ports, address);
+    let mac = first.and_then(mac_of);
+    let started = first.filter(|&port| super::failsafe::is_started(port) == Some(true));
+    if let Some(port) = started {
+        return Occupant::Started { mac, port };
+    }
     match (ports.is_empty(), owners.is_empty()) {
         (true, _) => Occupant::Busy { by: None },
         (_, true) => Occupant::Unowned { mac },

@@ -302,7 +302,7 @@ fn idle() -> Option<[Burst; 2]> {
 }
 
 /// Tells whether applications that poll the port reach its driver.
-fn is_started(port: PortNumber) -> Option<bool> {
+pub(super) fn is_started(port: PortNumber) -> Option<bool> {
     let [receive, _] = slots(port)?;
     Some(!idle()?.contains(&receive.load(Ordering::Acquire)))
 }
