@@ -116,7 +116,12 @@ fn unknown(links: &LinkTable) -> impl Iterator<Item = &Link> {
 }
 
 fn named<'a>(links: &'a LinkTable, selector: &Selector, alternative: Option<IfIndex>) -> Vec<&'a Link> {
-    let mut named: Vec<&Link> = links.iter().filter(|link| names(selector, link)).collect();
+    let all = links.iter();
+    let mut named: Vec<&Link> = match *selector {
+        Selector::Name(name) => all.filter(|link| link.name == name.get()).collect(),
+        Selector::Alternative(_) => Vec::new(),
+        Selector::Mac(mac) => all.filter(|link| link.mac == Some(mac)).collect(),
+    };
     if named.is_empty() {
         named.extend(alternative.and_then(|index| links.get(index)));
     }
