@@ -116,12 +116,12 @@ fn unknown(links: &LinkTable) -> impl Iterator<Item = &Link> {
 }
 
 fn named<'a>(links: &'a LinkTable, selector: &Selector, alternative: Option<IfIndex>) -> Vec<&'a Link> {
-    let all = links.iter();
-    let mut named: Vec<&Link> = match *selector {
-        Selector::Name(name) => all.filter(|link| link.name == name.get()).collect(),
-        Selector::Alternative(_) => Vec::new(),
-        Selector::Mac(mac) => all.filter(|link| link.mac == Some(mac)).collect(),
-    };
+    let mut named: Vec<&Link> = Vec::new();
+    match selector {
+        Selector::Name(name) => named.extend(links.iter().filter(|link| link.name == name.get())),
+        Selector::Alternative(_) => {}
+        Selector::Mac(mac) => named.extend(links.iter().filter(|link| link.mac == Some(*mac))),
+    }
     if named.is_empty() {
         named.extend(alternative.and_then(|index| links.get(index)));
     }
@@ -410,7 +410,8 @@ mod tests {
         let plain = |raw| link(raw, B, Parent::None);
         let master = Use::Enslaved(index(9), Some(IfName::new(b"if9").unwrap()));
         let upper = Use::Lower(index(9), IfName::new(b"if9").unwrap());
-        let table_of_cases: [(&str, Vec<Link>, Option<(u32, Use)>); 10] = [
+        type Case = (&'static str, Vec<Link>, Option<(u32, Use)>);
+        let table_of_cases: [Case; 10] = [
             ("neither", vec![netvsc(2, A), enslaved(pci(5, A), 2)], None),
             ("a bridge's port", vec![enslaved(netvsc(2, A), 9), plain(9)], Some((2, master))),
             ("of a master unseen", vec![enslaved(netvsc(2, A), 9)], Some((2, Use::Enslaved(index(9), None)))),
