@@ -43,6 +43,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_iterator_init",
     "rte_eth_iterator_next",
     "rte_eth_macaddr_get",
+    "rte_eth_stats_get",
     "rte_ether_unformat_addr",
     "rte_hypervisor_get",
     "rte_intr_callback_register",
@@ -62,13 +63,20 @@ const FUNCTIONS: &[&str] = &[
     "rte_version",
 ];
 
-/// Types that no function above brings along: the private structs of `include/vdev_layout.h`.
-const TYPES: &[&str] =
-    &["netvsc_device_head", "netvsc_ethdev_head", "netvsc_vdev_driver_22_11", "netvsc_vdev_driver_26_07"];
+/// Types that no function above brings along: the private structs of the headers in `include`.
+const TYPES: &[&str] = &[
+    "netvsc_device_head",
+    "netvsc_ethdev_data_head",
+    "netvsc_ethdev_head",
+    "netvsc_failsafe_head",
+    "netvsc_vdev_driver_22_11",
+    "netvsc_vdev_driver_26_07",
+];
 
 /// Constants of DPDK's headers, and the table by which applications call PMDs.
 const CONSTANTS: &[&str] = &[
     "NETVSC_DEV_OPS_.*",
+    "NETVSC_FAILSAFE_ACTIVE",
     "NETVSC_OPS?_.*",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
@@ -84,6 +92,7 @@ const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vde
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=include/failsafe_layout.h");
     println!("cargo:rerun-if-changed=include/vdev_layout.h");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
@@ -96,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "#include <rte_alarm.h>\n#include <rte_bus.h>\n#include <rte_bus_vdev.h>\n#include <rte_dev.h>\n\
              #include <rte_devargs.h>\n#include <rte_eal.h>\n#include <rte_ethdev.h>\n#include <rte_ether.h>\n\
              #include <rte_hypervisor.h>\n#include <rte_interrupts.h>\n#include <rte_kvargs.h>\n#include <rte_log.h>\n\
-             #include <rte_version.h>\n#include \"vdev_layout.h\"\n",
+             #include <rte_version.h>\n#include \"failsafe_layout.h\"\n#include \"vdev_layout.h\"\n",
         )
         .clang_args(flags.split_whitespace())
         .clang_arg("-Iinclude")

@@ -113,7 +113,7 @@ struct netvsc_ethdev_head {
 };
 
 /*
- * Where struct rte_eth_dev has its dev_ops, how many functions struct eth_dev_ops has, and the places of three of them:
+ * Where struct rte_eth_dev has its dev_ops, how many functions struct eth_dev_ops has, and the places of some of them:
  * lib/ethdev/ethdev_driver.h. Counted in pointers, as there is nothing else before them. Each number is that of the
  * release in its name and of those after it, up to the next one with another. Two places before dev_ops there is a
  * pointer to struct rte_eth_dev_data, which begins with the name of the port.
@@ -130,7 +130,12 @@ enum {
 	NETVSC_OPS_25_03 = 124,
 	NETVSC_OPS_26_07 = 125,
 
+	NETVSC_OP_DEV_CLOSE = 5,
 	NETVSC_OP_LINK_UPDATE = 7,
+	NETVSC_OP_STATS_GET_22_11 = 18,
+	NETVSC_OP_STATS_GET_24_11 = 21,
+	/* From there on. */
+	NETVSC_OP_DEV_INFOS_GET = 6,
 	NETVSC_OP_RX_QUEUE_RELEASE_22_11 = 42,
 	NETVSC_OP_RX_QUEUE_RELEASE_23_11 = 43,
 	NETVSC_OP_RX_QUEUE_RELEASE_24_11 = 46,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Are the structs of include/vdev_layout.h, and those of tests/vf/driver_layout.h, DPDK's?
+ * Are the structs of the layout headers in include, and those of tests/vf/driver_layout.h, DPDK's?
  *
  * Compiled with the headers of one DPDK release, whose rte_version.h says which of the two
  * layouts is compared. Each offset, size and type is a static assert: when one differs,
@@ -11,7 +11,8 @@
  *
  *   cc $(pkg-config --cflags libdpdk) -DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API \
  *           -Iinclude -Itests/vf -I$tree/drivers/bus/pci -I$tree/drivers/bus/vdev \
- *           -I$tree/lib/eal/include -I$tree/lib/ethdev tests/layout.c -o layout && ./layout
+ *           -I$tree/drivers/net/failsafe -I$tree/lib/eal/include -I$tree/lib/ethdev \
+ *           tests/layout.c -o layout && ./layout
  *
  * For a release that is not installed: -include rte_config.h, and the tree's config,
  * lib/eal/linux/include, lib/eal/<architecture>/include and lib/[a-z]*, with an
@@ -27,9 +28,11 @@
 #include <bus_vdev_driver.h>
 #include <dev_driver.h>
 #include <ethdev_driver.h>
+#include <failsafe_private.h>
 
 /* Its functions are declared as DPDK's are, or this does not compile. */
 #include "driver_layout.h"
+#include "failsafe_layout.h"
 #include "vdev_layout.h"
 
 #if RTE_VERSION >= RTE_VERSION_NUM(26, 7, 0, 0)
@@ -95,9 +98,26 @@ _Static_assert(offsetof(struct rte_bus, next) == 0 &&
 #define HEADS(HEAD) \
 	HEAD(device_head, rte_device, driver) \
 	HEAD(ethdev_head, rte_eth_dev, rx_pkt_burst) \
-	HEAD(ethdev_head, rte_eth_dev, tx_pkt_burst)
+	HEAD(ethdev_head, rte_eth_dev, tx_pkt_burst) \
+	HEAD(ethdev_data_head, rte_eth_dev_data, name) \
+	HEAD(ethdev_data_head, rte_eth_dev_data, dev_private) \
+	HEAD(failsafe_head, fs_priv, subs) \
+	HEAD(failsafe_head, fs_priv, subs_tail) \
+	HEAD(failsafe_head, fs_priv, stats_accumulator) \
+	HEAD(failsafe_sub, sub_device, state) \
+	HEAD(failsafe_sub, sub_device, sdev_port_id)
 
 HEADS(SAME_HEAD)
+_Static_assert(sizeof(struct netvsc_failsafe_sub) == sizeof(struct sub_device), "size of sub_device");
+_Static_assert(sizeof(MEMBER(struct sub_device, state)) == sizeof(int), "size of sub_device.state");
+_Static_assert(NETVSC_FAILSAFE_ACTIVE == DEV_ACTIVE && DEV_STARTED > DEV_ACTIVE, "enum dev_state");
+/* Nothing but numbers of 64 bits. */
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
+#define STATS_BY_QUEUE 0
+#else
+#define STATS_BY_QUEUE (5 * RTE_ETHDEV_QUEUE_STAT_CNTRS)
+#endif
+_Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uint64_t), "size of rte_eth_stats");
 
 /* Where the functions of a PMD are, in pointers. */
 #if RTE_VERSION >= RTE_VERSION_NUM(24, 3, 0, 0)
@@ -130,10 +150,19 @@ HEADS(SAME_HEAD)
 #define RX_QUEUE_RELEASE NETVSC_OP_RX_QUEUE_RELEASE_22_11
 #endif
 
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define STATS_GET NETVSC_OP_STATS_GET_24_11
+#else
+#define STATS_GET NETVSC_OP_STATS_GET_22_11
+#endif
+
 #define PLACES(PLACE) \
 	PLACE(rte_eth_dev, data, DEV_OPS - 2) \
 	PLACE(rte_eth_dev, dev_ops, DEV_OPS) \
+	PLACE(eth_dev_ops, dev_close, NETVSC_OP_DEV_CLOSE) \
 	PLACE(eth_dev_ops, link_update, NETVSC_OP_LINK_UPDATE) \
+	PLACE(eth_dev_ops, stats_get, STATS_GET) \
+	PLACE(eth_dev_ops, dev_infos_get, STATS_GET + NETVSC_OP_DEV_INFOS_GET) \
 	PLACE(eth_dev_ops, rx_queue_release, RX_QUEUE_RELEASE) \
 	PLACE(eth_dev_ops, tx_queue_release, RX_QUEUE_RELEASE + NETVSC_OP_TX_QUEUE_RELEASE)
 

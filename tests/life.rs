@@ -4,7 +4,7 @@
 
 mod stage;
 
-use stage::{App, HugePages, MAC, Stage, exchange, expect_answer};
+use stage::{App, MAC, Stage, exchange, expect_answer};
 
 const INSTANCE: &str = "net_vdev_netvsc0";
 const FAILSAFE: &str = "net_failsafe_vsc0";
@@ -381,72 +381,6 @@ fn ports_that_the_application_keeps_use_up_all_there_are_and_the_log_says_what_t
     app.ok(&format!("close {FAILSAFE}"));
     stage::wait_for("a port", || (app.logged(MADE).len() == 17).then_some(()));
     assert!(app.cleanup().success());
-}
-
-/// Starts an application of this kind, whose memory others share.
-fn start_sharing(pages: &HugePages, kind: &str, more: &[&str]) -> App {
-    let plugin = format!("{}/librte_net_vdev_netvsc.so", stage::BUILD);
-    let mut arguments = vec!["-d", &plugin, "--proc-type", kind, "--huge-dir", pages.folder()];
-    arguments.extend(more);
-    let app = App::launch(&format!("{}/tests/app", stage::BUILD), &arguments, false);
-    app.expect_reply("ready");
-    app
-}
-
-#[test]
-fn a_secondary_leaves_everything_to_the_primary() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let pages = HugePages::mount();
-    let mut primary = start_sharing(&pages, "primary", &["-m", "64", START]);
-    primary.ok(&format!("start {FAILSAFE}"));
-    let ports = [FALLBACK, FAILSAFE];
-    // On a busy machine the interrupt thread comes late to its sources: EAL's timer, its pipe and the link events.
-    stage::wait_for("EAL watches all", || (primary.watched() >= 3).then_some(()));
-    let before = Traces::of(&mut primary);
-
-    // As EAL tells it of the primary's devices, with an instance of its own, and by hot-plug.
-    for own in [None, Some("--vdev=net_vdev_netvsc5,iface=eth1,fallback=af_packet")] {
-        let mut secondary = start_sharing(&pages, "secondary", own.as_slice());
-        secondary.expect_log("net_vdev_netvsc0: probed");
-        assert_eq!(secondary.ports(), ports);
-        assert_eq!(secondary.logged("list of links"), [""; 0], "it asks the kernel nothing");
-        assert!(!secondary.has_alarm());
-        assert_eq!(primary.ports(), ports);
-        expect_frames("eth1");
-        assert!(secondary.quit().success());
-    }
-    assert_eq!(primary.ports(), ports);
-    expect_frames("eth1");
-    assert_eq!(Traces::of(&mut primary), before);
-    stage.vf_appears("vf0", VF, MAC);
-    primary.expect_port(VF);
-    expect_frames("vf0");
-    stage.vf_goes("vf0", VF);
-    primary.expect_no_port(VF);
-    assert!(primary.cleanup().success());
-}
-
-#[test]
-fn a_secondary_asks_the_primary_for_an_instance() {
-    let mut stage = Stage::new();
-    stage.netvsc_appears("eth1", MAC);
-    let pages = HugePages::mount();
-    let mut primary = start_sharing(&pages, "primary", &["-m", "64"]);
-    let mut secondary = start_sharing(&pages, "secondary", &[]);
-    for _ in 0..3 {
-        // The primary carries it out on its interrupt thread, and tells the secondary of the devices that it makes.
-        secondary.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
-        assert_eq!(primary.ports(), [FALLBACK, FAILSAFE]);
-        assert_eq!(secondary.ports(), [FALLBACK, FAILSAFE]);
-        primary.ok(&format!("start {FAILSAFE}"));
-        expect_frames("eth1");
-        primary.ok(&format!("stop {FAILSAFE}"));
-        secondary.ok(&format!("detach {INSTANCE}"));
-        assert_eq!(primary.ports(), [""; 0]);
-    }
-    assert!(secondary.quit().success());
-    primary.expect_no_alarm();
 }
 
 /// Starts an application with a port, has `story` happen to it, and lets it clean up EAL with what is left.

@@ -10,7 +10,7 @@
 # - all that ninja makes is made, once: not again when nothing changed, and of a Rust
 #   source that changed nothing else is made but what follows from it;
 # - clippy has nothing to say of what is for trees only;
-# - the private structs are those of include/vdev_layout.h (tests/layout.c);
+# - the private structs are those of include/*_layout.h (tests/layout.c);
 # - archive and plugin show no symbols but the driver's own;
 # - dpdk-pmdinfo.py and libdpdk.pc name the driver, of an installation by DESTDIR;
 # - dpdk-testpmd, linked with static libraries and then with shared ones and EAL's folder
@@ -147,8 +147,9 @@ logged clippy env PKG_CONFIG_PATH="$headers" nice cargo clippy --quiet --locked 
 
 # shellcheck disable=SC2046 # A list of flags.
 cc -Werror -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API -I"$project/include" -I"$project/tests/vf" \
+	-isystem "$tree/drivers/net/failsafe" \
 	$(PKG_CONFIG_PATH=$headers pkg-config --cflags libdpdk-uninstalled) \
-	-c "$project/tests/layout.c" -o "$folder/layout.o" || fail "include/vdev_layout.h is not what this tree has"
+	-c "$project/tests/layout.c" -o "$folder/layout.o" || fail "include/*_layout.h is not what this tree has"
 
 own='vdev_netvsc_(init|probe|remove)|net_vdev_netvsc_pmd_info|this_pmd_name.*|__net_vdev_netvsc_.*_export'
 for file in librte_net_vdev_netvsc.a librte_net_vdev_netvsc.so; do

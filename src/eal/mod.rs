@@ -11,9 +11,11 @@ pub mod fallback;
 pub mod interrupt;
 pub mod kvargs;
 pub mod log;
+mod ops;
 pub(crate) mod panic;
 pub mod pci;
 pub mod reserve;
+pub mod secondary;
 pub(crate) mod sys;
 pub mod vdev;
 

@@ -114,6 +114,35 @@ pub fn exists(name: &CStr) -> bool {
     !unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }.is_null()
 }
 
+/// Lists the virtual devices whose name begins so.
+pub(super) fn named(beginning: &CStr) -> Vec<*mut sys::rte_device> {
+    let mut devices = Vec::new();
+    // SAFETY: a NUL-terminated string.
+    let bus = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
+    if bus.is_null() {
+        return devices;
+    }
+    let mut iterator = sys::rte_dev_iterator { bus_str: c"bus=vdev".as_ptr(), bus, ..Default::default() };
+    loop {
+        // SAFETY: an iterator over a bus of the list, whose string lives for ever; it holds no memory of its own.
+        let device = unsafe { sys::rte_dev_iterator_next(&raw mut iterator) };
+        if device.is_null() {
+            return devices;
+        }
+        if name_of(device).is_some_and(|name| name.to_bytes().starts_with(beginning.to_bytes())) {
+            devices.push(device);
+        }
+    }
+}
+
+/// Returns the name of a device that the bus has.
+pub(super) fn name_of(device: *const sys::rte_device) -> Option<CString> {
+    // SAFETY: a device of the bus.
+    let name = unsafe { sys::rte_dev_name(device) };
+    // SAFETY: the name of a live device.
+    unsafe { super::copy_cstr(name) }
+}
+
 /// A witness that EAL starts and looks for virtual devices for the first time, on this thread: nobody hot-plugs yet, and
 /// its list of device arguments, which has no lock (`lib/eal/common/eal_common_devargs.c`), is this thread's.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ use crate::args::{self, Args, Fallback, Selector};
 use crate::eal::failsafe::Mends;
 use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
-use crate::eal::{self, Errno, ethdev, kvargs, vdev};
+use crate::eal::{self, Errno, ethdev, kvargs, secondary, vdev};
 use crate::host::{self, Configuration, Sysfs};
 use crate::pairing::Miss;
 use crate::port::PortId;
@@ -157,7 +157,7 @@ fn try_lock_ear() -> Option<MutexGuard<'static, Ear>> {
 
 /// Makes the instance `name` from its arguments, with a port for each link that it takes.
 ///
-/// In a secondary process it does nothing: the primary owns the control plane.
+/// In a secondary process it makes nothing, as the primary owns the control plane, and keeps failsafe from ending it.
 ///
 /// # Errors
 /// [`ProbeError`]; nothing is half made then.
@@ -165,6 +165,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
     let label = name.to_string_lossy();
     debug!("{label}: probed with {arguments:?}");
     if eal::process() == eal::Process::Secondary {
+        secondary::came();
         return Ok(());
     }
     let starting = is_starting(name);
@@ -373,6 +374,10 @@ fn warn_used(instance: &str, link: &Chosen) -> bool {
 /// `EBUSY` when the interrupt thread does not come out of a hot-plug; nothing has changed then.
 pub fn remove(name: &CStr) -> Result<(), Errno> {
     debug!("{}: removed", name.to_string_lossy());
+    if eal::process() == eal::Process::Secondary {
+        secondary::went();
+        return Ok(());
+    }
     if lock().has_instance(name) {
         let alone = ports::alone().ok_or(Errno(libc::EBUSY))?;
         // What another thread is making is closed by that one.

@@ -5,7 +5,8 @@
  * A DPDK application that is told what to do on stdin, a command a line, and
  * answers each with a line on stdout: "ok …" or "error <errno> <text>".
  * All arguments are EAL's. It says "ready" when EAL is up, "failed <text>" when
- * that fails. Logs go to stderr. It is C and C++. With REGISTER it calls the
+ * that fails. Logs go to stderr. It is C and C++. With CAPTURE it may be asked to
+ * let secondaries capture. With REGISTER it calls the
  * driver by name, which is linked in then; with SECOND a library in Rust,
  * tests/second/second.rs, is linked in as well.
  *
@@ -20,7 +21,10 @@
  *                                  stop, and start like that
  *   call <what> <port>             a call of ethdev or of rte_flow
  *   stop <port>, close <port>
+ *   leave                          close all ports that nobody owns
  *   stats <port>                   what was forwarded      ok rx=<n> tx=<n>
+ *   counted <port>                 what the port counted   ok <received> <sent>
+ *   look <n> <port>                n times: its statistics and its link
  *   queues <port>                  received, by queue      ok <n> …
  *   mac <port>                                             ok <address>
  *   link <port>                                            ok up|down <Mbit/s>
@@ -39,6 +43,7 @@
  *   hurry                          let nobody take the CPU from forwarding, as
  *                                  on a core of its own
  *   time <vdev> [<args>]           attach, and how long    ok <ns>
+ *   capture                        let secondaries capture: rte_pdump_init
  *   cleanup [<port>]               rte_eal_cleanup with the ports as they are, and
  *                                  as soon as that one is gone; exit 0
  *   quit, or end of file           exit 0 without cleanup
@@ -79,6 +84,9 @@ using std::atomic_uint_least64_t;
 #include <stdatomic.h>
 #endif
 
+#ifdef CAPTURE
+#include <rte_pdump.h>
+#endif
 #ifdef REGISTER
 #include <vdev_netvsc.h>
 #endif
@@ -758,11 +766,51 @@ do_close(uint16_t port)
 }
 
 static void
+do_leave(char *args __rte_unused)
+{
+	uint16_t port;
+	int ret = 0;
+
+	RTE_ETH_FOREACH_DEV(port)
+		ret = ret != 0 ? ret : rte_eth_dev_close(port);
+	reply(ret);
+}
+
+static void
 do_stats(uint16_t port)
 {
 	uint_least64_t rx = forwards[port].rx, tx = forwards[port].tx;
 
 	say("ok rx=%" PRIuLEAST64 " tx=%" PRIuLEAST64 "\n", rx, tx);
+}
+
+static void
+do_look(char *args)
+{
+	unsigned long count = strtoul(next_word(&args), NULL, 10);
+	struct rte_eth_stats stats;
+	struct rte_eth_link link;
+	uint16_t port;
+	int ret = rte_eth_dev_get_port_by_name(next_word(&args), &port);
+
+	for (unsigned long i = 0; ret == 0 && i < count; i++) {
+		ret = rte_eth_stats_get(port, &stats);
+		if (ret == 0)
+			ret = rte_eth_link_get_nowait(port, &link);
+	}
+	reply(ret);
+}
+
+static void
+do_counted(uint16_t port)
+{
+	struct rte_eth_stats stats;
+	int ret = rte_eth_stats_get(port, &stats);
+
+	if (ret < 0)
+		reply(ret);
+	else
+		say("ok %" PRIu64 " %" PRIu64 "\n", stats.ipackets, stats.opackets);
 }
 
 static void
@@ -952,6 +1000,14 @@ do_hold(char *args)
 	reply(ret);
 }
 
+#ifdef CAPTURE
+static void
+do_capture(char *args __rte_unused)
+{
+	reply(rte_pdump_init());
+}
+#endif
+
 static void
 do_heap(char *args __rte_unused)
 {
@@ -992,10 +1048,14 @@ static const struct {
 } commands[] = {
 	{ .name = "attach", .run = do_attach },
 	{ .name = "call", .run = do_call },
+#ifdef CAPTURE
+	{ .name = "capture", .run = do_capture },
+#endif
 	{ .name = "cleanup", .run = do_cleanup },
 	{ .name = "close", .run_on = do_close },
 	{ .name = "configure", .run_on = do_configure },
 	{ .name = "count", .run = do_count },
+	{ .name = "counted", .run_on = do_counted },
 	{ .name = "cycle", .run = do_cycle },
 	{ .name = "detach", .run = do_detach },
 	{ .name = "disown", .run_on = do_disown },
@@ -1004,7 +1064,9 @@ static const struct {
 	{ .name = "heap", .run = do_heap },
 	{ .name = "hold", .run = do_hold },
 	{ .name = "hurry", .run = do_hurry },
+	{ .name = "leave", .run = do_leave },
 	{ .name = "link", .run_on = do_link },
+	{ .name = "look", .run = do_look },
 	{ .name = "mac", .run_on = do_mac },
 	{ .name = "own", .run_on = do_own },
 	{ .name = "ports", .run = do_ports },

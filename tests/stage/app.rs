@@ -189,6 +189,11 @@ impl App {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").expect("the application ended");
     }
 
+    /// Tells how it has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait()
+    }
+
     /// Waits until it has ended by itself, and returns how.
     pub fn ended(mut self) -> ExitStatus {
         wait_for("the application ends", || self.process.try_wait())

@@ -64,6 +64,9 @@ pub const PCI: &str = "/run/pci";
 /// Where the plugins of the distribution are after [`Stage::only_plugins`].
 pub const PLUGINS: &str = "/run/plugins";
 
+/// And where those are that it left.
+const SOME_PLUGINS: &str = "/run/some-plugins";
+
 /// How long a test waits for what must happen. Long, as machines may be slow; nothing waits when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -218,19 +221,23 @@ impl Stage {
         let abi = ours.to_str().and_then(|name| name.rsplit_once(".so.")).expect("librte_net_vdev_netvsc.so.<ABI>").1;
         let libraries = run("pkg-config", &["--variable=libdir", "libdpdk"]);
         let folder = format!("{}/dpdk/pmds-{abi}", libraries.trim_end());
-        let some = "/run/some-plugins";
         let none: Option<&str> = None;
-        for place in [PLUGINS, some] {
+        for place in [PLUGINS, SOME_PLUGINS] {
             fs::create_dir(place).unwrap();
         }
         mount(Some(folder.as_str()), PLUGINS, none, MsFlags::MS_BIND, none).expect(&folder);
         for file in fs::read_dir(PLUGINS).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
             // Under all its names: what is linked with it asks for the one with the ABI.
             if names.iter().any(|name| file.starts_with(&format!("librte_{name}.so"))) {
-                link(&format!("{PLUGINS}/{file}"), &format!("{some}/{file}"));
+                link(&format!("{PLUGINS}/{file}"), &format!("{SOME_PLUGINS}/{file}"));
             }
         }
-        mount(Some(some), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
+        mount(Some(SOME_PLUGINS), folder.as_str(), none, MsFlags::MS_BIND, none).expect(&folder);
+    }
+
+    /// Adds one to those that [`Stage::only_plugins`] left.
+    pub fn add_plugin(&self, file: &str) {
+        link(file, &format!("{SOME_PLUGINS}/{}", Path::new(file).file_name().unwrap().to_string_lossy()));
     }
 
     /// Makes a netdevice `name` of another kind, as `ip link add` describes it, that sits on no device.

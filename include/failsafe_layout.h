@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What failsafe keeps of a port in memory that all processes share, as far as a secondary
+ * process reads it: drivers/net/failsafe/failsafe_private.h, which DPDK's build alone has.
+ * The same in 22.11, 24.11, 25.11 and 26.07 but for what is inside struct rte_eth_stats,
+ * which comes from DPDK's public headers; tests/layout.c compares.
+ */
+#ifndef FAILSAFE_LAYOUT_H
+#define FAILSAFE_LAYOUT_H
+
+#include <stdint.h>
+
+#include <rte_devargs.h>
+#include <rte_ethdev.h>
+#include <rte_ether.h>
+
+/* enum dev_state: what this one and those above it have in common is a port that can be asked. */
+#define NETVSC_FAILSAFE_ACTIVE 3
+
+/* struct sub_device. */
+struct netvsc_failsafe_sub {
+	struct netvsc_failsafe_sub *next;
+	struct rte_devargs devargs;
+	void *bus;
+	void *dev;
+	uint8_t sid;
+	int state;
+	struct rte_eth_stats snapshot;
+	uint64_t snapshot_time;
+	char *cmdline;
+	char *fd_str;
+	uint16_t fs_port_id;
+	uint16_t sdev_port_id;
+	unsigned int flags;
+};
+
+/* The beginning of struct fs_priv. */
+struct netvsc_failsafe_head {
+	void *data;
+	struct netvsc_failsafe_sub *subs;
+	uint8_t subs_head;
+	uint8_t subs_tail;
+	uint8_t subs_tx;
+	uint8_t current_probed;
+	void *flow_list[2];
+	uint32_t nb_mac_addr;
+	struct rte_ether_addr mac_addrs[128];
+	uint32_t mac_addr_pool[128];
+	uint32_t nb_mcast_addr;
+	void *mcast_addrs;
+	struct rte_eth_dev_owner my_owner;
+	void *intr_handle;
+	int state;
+	struct rte_eth_stats stats_accumulator;
+};
+
+/* The beginning of struct rte_eth_dev_data: lib/ethdev/ethdev_driver.h. */
+struct netvsc_ethdev_data_head {
+	char name[RTE_ETH_NAME_MAX_LEN];
+	void *queues[2];
+	uint16_t queue_counts[2];
+	uint16_t sriov[3];
+	void *dev_private;
+};
+
+#endif /* FAILSAFE_LAYOUT_H */
