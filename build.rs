@@ -60,6 +60,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_strerror",
     "rte_thread_is_intr",
     "rte_vdev_add_custom_scan",
+    "rte_vdev_uninit",
     "rte_version",
 ];
 

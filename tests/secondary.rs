@@ -143,6 +143,25 @@ fn a_secondary_asks_the_primary_for_an_instance() {
     primary.expect_no_alarm();
 }
 
+#[test]
+fn a_port_that_was_made_while_a_secondary_is_there_is_left_to_the_primary_too() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let pages = HugePages::mount();
+    let mut primary = start_sharing(&pages, "primary", &["-m", "64"]);
+    for way in [Way::Cleanup, Way::CloseAndCleanup, Way::Kill] {
+        let mut secondary = start_sharing(&pages, "secondary", &[]);
+        primary.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
+        primary.ok(&format!("start {FAILSAFE}"));
+        expect_frames("eth1");
+        assert_eq!(counted(&mut secondary), counted(&mut primary), "{way:?}");
+        leave(secondary, way);
+        expect_frames("eth1");
+        primary.ok(&format!("detach {INSTANCE}"));
+    }
+    assert!(primary.cleanup().success());
+}
+
 /// Secondaries start, look and leave this way while there is no VF, while it comes, and while it goes.
 fn leave_while_a_vf_comes_and_goes(way: Way) {
     let mut stage = Stage::new();

@@ -36,6 +36,16 @@ pub fn remove(name: &CStr) -> Result<(), Errno> {
     Errno::check(returned).map(|_| ())
 }
 
+/// As [`remove`], in this process only: secondaries keep what they have of it.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_here(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: a NUL-terminated string.
+    let returned = unsafe { sys::rte_vdev_uninit(name.as_ptr()) };
+    Errno::check(returned).map(|_| ())
+}
+
 /// Tells whether a registered driver would take a virtual device of this name.
 pub fn has_driver(name: &CStr) -> bool {
     let mut parsed = sys::rte_devargs::default();

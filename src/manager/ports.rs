@@ -136,8 +136,9 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
         return Err(Errno(libc::EEXIST));
     }
     if recipe.shell && vdev::exists(&recipe.failsafe) {
-        // From 26.07 on the device is on the bus but removed already, and this fails.
-        if let Err(error) = vdev::remove(&recipe.failsafe) {
+        // A secondary that was started when there was no port has a device without a driver, and refuses. From 26.07 on the
+        // device is on the bus but removed already, and this fails.
+        if let Err(error) = vdev::remove(&recipe.failsafe).or_else(|_| vdev::remove_here(&recipe.failsafe)) {
             debug!("{}: the shell of an earlier port is not removed: {error}", recipe.label);
         }
     }
