@@ -77,7 +77,7 @@ const TYPES: &[&str] = &[
 /// Constants of DPDK's headers, and the table by which applications call PMDs.
 const CONSTANTS: &[&str] = &[
     "NETVSC_DEV_OPS_.*",
-    "NETVSC_FAILSAFE_ACTIVE",
+    "NETVSC_FAILSAFE_.*",
     "NETVSC_OPS?_.*",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What failsafe keeps of a port in memory that all processes share, as far as a secondary
- * process reads it: drivers/net/failsafe/failsafe_private.h, which DPDK's build alone has.
+ * What failsafe keeps of a port in memory that all processes share, as far as it is read
+ * or written here: drivers/net/failsafe/failsafe_private.h, which DPDK's build alone has.
  * The same in 22.11, 24.11, 25.11 and 26.07 but for what is inside struct rte_eth_stats,
  * which comes from DPDK's public headers; tests/layout.c compares.
  */
@@ -14,7 +14,8 @@
 #include <rte_ethdev.h>
 #include <rte_ether.h>
 
-/* enum dev_state: what this one and those above it have in common is a port that can be asked. */
+/* Of enum dev_state: the first, and the first that has a port which can be asked. */
+#define NETVSC_FAILSAFE_UNDEFINED 0
 #define NETVSC_FAILSAFE_ACTIVE 3
 
 /* struct sub_device. */

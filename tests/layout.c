@@ -104,13 +104,14 @@ _Static_assert(offsetof(struct rte_bus, next) == 0 &&
 	HEAD(failsafe_head, fs_priv, subs) \
 	HEAD(failsafe_head, fs_priv, subs_tail) \
 	HEAD(failsafe_head, fs_priv, stats_accumulator) \
+	HEAD(failsafe_sub, sub_device, devargs) \
 	HEAD(failsafe_sub, sub_device, state) \
 	HEAD(failsafe_sub, sub_device, sdev_port_id)
 
 HEADS(SAME_HEAD)
 _Static_assert(sizeof(struct netvsc_failsafe_sub) == sizeof(struct sub_device), "size of sub_device");
 _Static_assert(sizeof(MEMBER(struct sub_device, state)) == sizeof(int), "size of sub_device.state");
-_Static_assert(NETVSC_FAILSAFE_ACTIVE == DEV_ACTIVE && DEV_STARTED > DEV_ACTIVE, "enum dev_state");
+_Static_assert(NETVSC_FAILSAFE_UNDEFINED == DEV_UNDEFINED && NETVSC_FAILSAFE_ACTIVE == DEV_ACTIVE && DEV_STARTED > DEV_ACTIVE, "enum dev_state");
 /* Nothing but numbers of 64 bits. */
 #if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
 #define STATS_BY_QUEUE 0

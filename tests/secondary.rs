@@ -195,6 +195,8 @@ fn leave_while_a_vf_comes_and_goes(way: Way) {
         leave(secondary, way);
         expect_frames("eth1");
     }
+    let asked = primary.logged("Cannot find device");
+    assert_eq!(asked, [""; 0], "no secondary has the primary look for a VF that went");
     // A secondary that leaves as it is told of a VF does not answer, and DPDK waits for it on the interrupt thread: five
     // seconds, in which the primary is not to clean up.
     primary.ok(&format!("detach {INSTANCE}"));
@@ -354,6 +356,7 @@ fn pdump_captures_what_the_port_receives() {
     for signal in [Signal::SIGINT, Signal::SIGINT, Signal::SIGKILL] {
         expect_frames("eth1");
         let to = format!("device_id={FAILSAFE},queue=*,rx-dev=/run/captured,total-num-mbufs=2047,ring-size=1024");
+        let _ = std::fs::remove_file("/run/captured");
         let pdump = App::spawn(tool("dpdk-pdump", &["--pdump", &to]));
         stage::wait_for("pdump captures", || {
             exchange("eth1p", MAC, 50, &["eth1p"]);

@@ -17,6 +17,10 @@
 //! list of the bus has no lock. So after the event of that VF's port DPDK is left alone about PCI functions until the
 //! failsafe port is closed, or for a while ([`Mends::is_quiet`]).
 //!
+//! **Addresses.** Failsafe keeps the address of a VF that went, and a secondary that starts has the primary attach what is
+//! there (`rte_pmd_failsafe_probe`): nothing, or a VF that has no MAC yet. So it is made to forget it, when the device is
+//! hot-removed.
+//!
 //! **Functions.** It calls functions of a fallback that its PMD may not have: see [`fallback`], which
 //! [`Mends::expect`] and [`Mends::port_appeared`] call for fallbacks of ours.
 //!
@@ -26,7 +30,7 @@
 // UNSAFETY: reads and writes structs of DPDK's.
 #![expect(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -36,7 +40,7 @@ use log::{debug, warn};
 
 use super::alarm::{OnInterruptThread, Parked};
 use super::ethdev::{self, Device, Occupant, Owner, PortNumber};
-use super::{Errno, alarm, fallback, sys};
+use super::{Errno, alarm, fallback, ops, sys};
 use crate::address::PciAddr;
 
 /// How long a burst that is under way may take, on a core of its own.
@@ -187,8 +191,8 @@ impl Mends {
         if alarm::on_interrupt_thread() {
             // Once more, as the application may have been starting the failsafe port when the device was taken away.
             self.device_removed(port);
-            let lent: Vec<PciAddr> = self.record().lent.iter().map(|&(function, _)| function).collect();
-            if let Some(hidden) = lent.into_iter().find_map(|function| Hidden::take(port, function)) {
+            let lent = self.record().lent.clone();
+            if let Some(hidden) = lent.into_iter().find_map(|(function, holder)| Hidden::take(port, function, holder)) {
                 self.record().hidden.push(hidden);
             }
         } else if ethdev::is_owned_by(port, OWNER) {
@@ -216,6 +220,7 @@ impl Mends {
             std::mem::take(&mut record.hidden)
         };
         for device in hidden {
+            forget_addresses(&device.holder);
             if let Err(error) = device.remove() {
                 warn!("cannot remove the device of a VF that went: {error}");
             }
@@ -326,10 +331,33 @@ fn slots(port: PortNumber) -> Option<[&'static AtomicPtr<c_void>; 2]> {
     Some([receive, transmit])
 }
 
+/// Has a failsafe port forget the addresses of sub-devices that it does not have. While the interrupt thread is in no
+/// callback of failsafe's.
+fn forget_addresses(failsafe: &CStr) {
+    // SAFETY: a NUL-terminated string.
+    let port = unsafe { sys::rte_eth_dev_allocated(failsafe.as_ptr()) };
+    if port.is_null() {
+        return;
+    }
+    for sub in ops::subs_of(port) {
+        // SAFETY: a sub-device of a port that lives.
+        let state = unsafe { &raw const (*sub).state };
+        // SAFETY: as above.
+        if unsafe { state.read() } == sys::NETVSC_FAILSAFE_UNDEFINED as c_int {
+            // SAFETY: as above.
+            let name = unsafe { &raw mut (*sub).devargs.name };
+            // SAFETY: an array that is not empty, which failsafe writes anew before it reads it (`fs_parse_device`).
+            unsafe { name.cast::<c_char>().write(0) };
+        }
+    }
+}
+
 /// The device of a VF whose port failsafe is about to release twice, made to look as if no driver had it.
 #[derive(Debug)]
 struct Hidden {
     address: PciAddr,
+    /// The failsafe port.
+    holder: CString,
     device: *mut sys::netvsc_device_head,
     driver: *const c_void,
 }
@@ -340,7 +368,7 @@ unsafe impl Send for Hidden {}
 impl Hidden {
     /// Hides the device of `port` if that sits on the PCI function at `address`. Only for the event of a port that goes,
     /// on the interrupt thread.
-    fn take(port: PortNumber, address: PciAddr) -> Option<Self> {
+    fn take(port: PortNumber, address: PciAddr, holder: CString) -> Option<Self> {
         let (_, device) = ethdev::on_function(address).into_iter().find(|&(number, _)| number == port)?;
         // Whoever else closes the port, such as a secondary or the application on this thread, releases it once.
         if !ethdev::is_owned_by(port, OWNER) {
@@ -354,7 +382,7 @@ impl Hidden {
         if known.is_null() {
             return None;
         }
-        Some(Self { address, device, driver: known })
+        Some(Self { address, holder, device, driver: known })
     }
 
     /// Shows the device again and hot-removes it, once the callback that released its port is through: on the interrupt

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Where a port has the table of its PMD's functions (`struct eth_dev_ops`), and where that has which.
+//! Where a port has the table of its PMD's functions (`struct eth_dev_ops`), where that has which, and where failsafe
+//! has what it keeps of a port.
 //!
 //! Such a table is constant and shared by all ports of a PMD, so whoever changes one gives a port a copy.
 
@@ -155,6 +156,29 @@ pub(super) fn data_of(device: *mut sys::netvsc_ethdev_head) -> Option<*mut sys::
     // SAFETY: a pointer, which stays as it is while there is a port.
     let data = unsafe { data.read() };
     (!data.is_null()).then_some(data.cast())
+}
+
+/// Returns what failsafe keeps of a port of its own, which all processes share; `None` when the primary has closed it.
+pub(super) fn failsafe_of(device: *mut sys::netvsc_ethdev_head) -> Option<*mut sys::netvsc_failsafe_head> {
+    let data = data_of(device)?;
+    // SAFETY: the beginning of what all processes share of a port (tests/layout.c).
+    let head = unsafe { &raw const (*data).dev_private };
+    // SAFETY: as above; the primary may be changing it.
+    let head = unsafe { head.read_volatile() };
+    (!head.is_null()).then_some(head.cast())
+}
+
+/// Returns the sub-devices of a failsafe port.
+pub(super) fn subs_of(device: *mut sys::netvsc_ethdev_head) -> Vec<*mut sys::netvsc_failsafe_sub> {
+    let Some(head) = failsafe_of(device) else { return Vec::new() };
+    // SAFETY: lives as long as the port (tests/layout.c); a copy, as the primary may be changing it.
+    let head = unsafe { head.read() };
+    let count = if head.subs.is_null() { 0 } else { usize::from(head.subs_tail) };
+    let sub = |number| {
+        // SAFETY: there are so many, one behind the other.
+        unsafe { head.subs.add(number) }
+    };
+    (0..count).map(sub).collect()
 }
 
 /// The layout of the release that runs.

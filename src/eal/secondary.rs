@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! What failsafe does wrong in a secondary process, which ends the primary's port; kept from it by [`guard_ports`].
+//! What failsafe does wrong in a secondary process, which ends the primary's port; kept from it by `guard_ports`.
 //!
 //! **Closing.** Whoever closes its port in a secondary, or cleans up EAL there, stops and closes the sub-devices for the
 //! primary too (`failsafe_eth_dev_close`), and cleaning up frees the port's interrupt handle, which all share, each time
@@ -137,11 +137,10 @@ extern "C" fn leave_link(_: *mut sys::netvsc_ethdev_head, _: c_int) -> c_int {
 /// `port` is a failsafe port, and `stats` a place for its statistics.
 unsafe extern "C" fn add_up(port: *mut sys::netvsc_ethdev_head, stats: *mut sys::rte_eth_stats) -> c_int {
     guard("statistics", -libc::EFAULT, || {
-        let Some(head) = shared(port) else { return -libc::ENODEV };
+        let Some(head) = ops::failsafe_of(port) else { return -libc::ENODEV };
         // SAFETY: lives as long as the port (tests/layout.c); a copy, as the primary may be changing it.
-        let head = unsafe { head.read_volatile() };
-        let mut sum = head.stats_accumulator;
-        for sub in active(&head) {
+        let mut sum = unsafe { head.read() }.stats_accumulator;
+        for sub in active(port) {
             let mut counted = sys::rte_eth_stats::default();
             // SAFETY: takes any port number, and a place for the statistics. One that this process does not have fails.
             if unsafe { sys::rte_eth_stats_get(sub, &raw mut counted) } == 0 {
@@ -161,7 +160,7 @@ unsafe extern "C" fn add_up(port: *mut sys::netvsc_ethdev_head, stats: *mut sys:
 unsafe extern "C" fn tell_infos(port: *mut sys::netvsc_ethdev_head, infos: *mut sys::rte_eth_dev_info) -> c_int {
     type InfosGet = unsafe extern "C" fn(*mut sys::netvsc_ethdev_head, *mut sys::rte_eth_dev_info) -> c_int;
     let own = INFOS_GET.load(Ordering::Acquire);
-    if own.is_null() || shared(port).is_none() {
+    if own.is_null() || ops::failsafe_of(port).is_none() {
         return -libc::ENODEV;
     }
     // SAFETY: failsafe's function of that type, or null, which was looked at.
@@ -170,24 +169,11 @@ unsafe extern "C" fn tell_infos(port: *mut sys::netvsc_ethdev_head, infos: *mut 
     unsafe { own(port, infos) }
 }
 
-/// Returns what failsafe keeps of a port, `None` when the primary has closed it.
-fn shared(port: *mut sys::netvsc_ethdev_head) -> Option<*const sys::netvsc_failsafe_head> {
-    let data = ops::data_of(port)?;
-    // SAFETY: the beginning of what all processes share of a port (tests/layout.c).
-    let head = unsafe { &raw const (*data).dev_private };
-    // SAFETY: as above; the primary may be changing it.
-    let head = unsafe { head.read_volatile() };
-    (!head.is_null()).then_some(head.cast_const().cast())
-}
-
 /// The ports of the sub-devices that count.
-fn active(head: &sys::netvsc_failsafe_head) -> Vec<PortNumber> {
-    let count = if head.subs.is_null() { 0 } else { usize::from(head.subs_tail) };
-    let subs = (0..count).map(|number| {
-        // SAFETY: there are so many, one behind the other.
-        let sub = unsafe { head.subs.add(number) };
+fn active(port: *mut sys::netvsc_ethdev_head) -> Vec<PortNumber> {
+    let subs = ops::subs_of(port).into_iter().map(|sub| {
         // SAFETY: lives as long as the port (tests/layout.c); a copy, as the primary may be changing it.
-        unsafe { sub.read_volatile() }
+        unsafe { sub.read() }
     });
     let is_active = |sub: &sys::netvsc_failsafe_sub| sub.state >= sys::NETVSC_FAILSAFE_ACTIVE as c_int;
     subs.filter(is_active).map(|sub| sub.sdev_port_id).collect()
