@@ -219,11 +219,14 @@ impl Mends {
             }
             std::mem::take(&mut record.hidden)
         };
-        for device in hidden {
+        for mut device in hidden {
             forget_addresses(&device.holder);
-            if let Err(error) = device.remove() {
-                warn!("cannot remove the device of a VF that went: {error}");
+            let Err(error) = device.remove() else { continue };
+            // Such as a secondary that ends and does not answer. As long as it is hidden nobody attaches the VF.
+            if !std::mem::replace(&mut device.refused, true) {
+                warn!("cannot remove the device of a VF that went: {error}; trying again");
             }
+            self.record().hidden.push(device);
         }
     }
 
@@ -360,6 +363,8 @@ struct Hidden {
     holder: CString,
     device: *mut sys::netvsc_device_head,
     driver: *const c_void,
+    /// Whether it could not be removed.
+    refused: bool,
 }
 
 // SAFETY: the device belongs to EAL, and is looked up again before it is touched.
@@ -382,15 +387,15 @@ impl Hidden {
         if known.is_null() {
             return None;
         }
-        Some(Self { address, holder, device, driver: known })
+        Some(Self { address, holder, device, driver: known, refused: false })
     }
 
     /// Shows the device again and hot-removes it, once the callback that released its port is through: on the interrupt
     /// thread, or while that one is parked.
     ///
     /// # Errors
-    /// What `rte_dev_remove` returned.
-    fn remove(self) -> Result<(), Errno> {
+    /// What `rte_dev_remove` returned; the device is hidden again.
+    fn remove(&self) -> Result<(), Errno> {
         // Somebody may have removed it all the same.
         if ethdev::find_device(self.address).cast() != self.device {
             return Ok(());
@@ -412,6 +417,10 @@ impl Hidden {
         }
         // SAFETY: a live device of EAL's, probed by that driver.
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
+        if returned < 0 && ethdev::find_device(self.address).cast() == self.device {
+            // SAFETY: a live device of EAL's, as just seen.
+            unsafe { driver.write(std::ptr::null()) };
+        }
         Errno::check(returned).map(|_| ())
     }
 }
