@@ -890,9 +890,14 @@ vf_remove(struct rte_pci_device *pci)
 
 	RTE_ETH_FOREACH_DEV_OF(port, (struct rte_device *)device) {
 		char name[RTE_ETH_NAME_MAX_LEN];
+		struct rte_eth_dev *own;
+		struct vf *vf;
 
 		rte_eth_dev_get_name_by_port(port, name);
-		if (((struct vf *)vf_data(rte_eth_dev_get_by_name(name))->dev_private)->is_mlx4)
+		own = rte_eth_dev_get_by_name(name);
+		/* In a secondary it has no name any more when the primary has closed it. */
+		vf = own == NULL ? NULL : vf_data(own)->dev_private;
+		if (vf != NULL && vf->is_mlx4)
 			rte_eth_dev_close(port);
 	}
 	/* Closing a port ends it too. */
