@@ -51,6 +51,8 @@ impl PortId {
     }
 
     /// Name of the failsafe port, which is the one that the application sees.
+    // Not inlined, as that would be into many places.
+    #[inline(never)]
     pub fn failsafe_name(self) -> CString {
         name(format!("net_failsafe_vsc{self}"))
     }

@@ -15,6 +15,8 @@ use crate::address::{MacAddr, PciAddr};
 pub type PortNumber = u16;
 
 /// Returns the number of the port with this name.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 pub fn find(name: &CStr) -> Option<PortNumber> {
     let mut number = 0;
     // SAFETY: a NUL-terminated string and a place for the number.
@@ -187,6 +189,8 @@ pub fn sits_on(port: PortNumber, address: PciAddr) -> bool {
 const ITERATOR_TRIES: u32 = 3;
 
 /// Lists the ports on the PCI function at `address`, each with its device.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_device)> {
     let mut ports = Vec::new();
     let Ok(device) = CString::new(format!("pci:{address}")) else { return ports };
@@ -221,6 +225,8 @@ pub fn is_owned_by(port: PortNumber, name: &CStr) -> bool {
 }
 
 /// Returns the owner of `port`, `None` when nobody owns it.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn owner(port: PortNumber) -> Option<sys::rte_eth_dev_owner> {
     if !is_valid(port) {
         return None;

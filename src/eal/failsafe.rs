@@ -121,6 +121,8 @@ impl Mends {
     }
 
     /// No panic leaves a record half changed.
+    // Not inlined, as that would be into many places.
+    #[inline(never)]
     fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

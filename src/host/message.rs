@@ -12,7 +12,7 @@
 //! its datagram is. The kernel has been seen to write such attributes: the length of `IFLA_VFINFO_LIST` wraps at 64 KiB
 //! with some hundred VFs.
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 
 /// Both messages and attributes start at multiples of this (`NLMSG_ALIGNTO`, `NLA_ALIGNTO`).
 const ALIGN_BYTES: usize = 4;
@@ -22,6 +22,9 @@ const HEADER_BYTES: usize = 16;
 
 /// Size of `struct nlattr`.
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
+
+/// What is not flags in the kind of an attribute (`NLA_TYPE_MASK`).
+const KIND: u16 = 0x3fff;
 
 /// One message of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +85,13 @@ impl<'a> Iterator for Messages<'a> {
 
 /// Iterates over attributes, as kind (without its flags, such as `NLA_F_NESTED`) and value, up to the first that is
 /// broken.
-pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(|attribute| {
-        let attribute = attribute.ok()?;
-        let length = usize::from(attribute.length());
-        Some((attribute.kind(), attribute.into_inner().get(ATTRIBUTE_HEADER_BYTES..length)?))
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let &[length @ .., kind_low, kind_high] = bytes.first_chunk::<ATTRIBUTE_HEADER_BYTES>()?;
+        let length = usize::from(u16::from_ne_bytes(length));
+        let value = bytes.get(ATTRIBUTE_HEADER_BYTES..length)?;
+        bytes = bytes.get(length.saturating_add(padding(length))..).unwrap_or_default();
+        Some((u16::from_ne_bytes([kind_low, kind_high]) & KIND, value))
     })
 }
 

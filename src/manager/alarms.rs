@@ -65,6 +65,8 @@ fn paced(here: &OnInterruptThread) {
     fired(&MANAGER.alarms.pace, here);
 }
 
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn set_once(flag: &AtomicBool, delay: Duration, callback: alarm::Callback) {
     if !flag.swap(true, Ordering::Relaxed) {
         if let Err(error) = alarm::set(delay, callback) {

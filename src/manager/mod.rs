@@ -122,11 +122,15 @@ impl ProbeError {
 }
 
 /// Takes the state, also from a thread that died in a panic while it held it; all pairs are then looked at again.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn lock() -> MutexGuard<'static, State> {
     MANAGER.state.lock().unwrap_or_else(|poisoned| recover(poisoned.into_inner()))
 }
 
 /// As [`lock`], but `None` when another thread holds it.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn try_lock() -> Option<MutexGuard<'static, State>> {
     match MANAGER.state.try_lock() {
         Ok(state) => Some(state),
@@ -135,6 +139,7 @@ fn try_lock() -> Option<MutexGuard<'static, State>> {
     }
 }
 
+#[cold]
 fn recover(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> {
     MANAGER.state.clear_poison();
     state.distrust();
@@ -142,11 +147,15 @@ fn recover(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> 
 }
 
 /// Takes the ear. Not under the lock of the state.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn lock_ear() -> MutexGuard<'static, Ear> {
     MANAGER.ear.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As [`lock_ear`], but `None` when another thread holds it.
+// Not inlined, as that would be into many places.
+#[inline(never)]
 fn try_lock_ear() -> Option<MutexGuard<'static, Ear>> {
     match MANAGER.ear.try_lock() {
         Ok(ear) => Some(ear),
