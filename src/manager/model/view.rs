@@ -4,7 +4,7 @@
 use super::{Instance, Place, Serial, State};
 use crate::address::{IfIndex, PciAddr};
 use crate::args::Selector;
-use crate::link::LinkTable;
+use crate::link::{Link, LinkTable};
 use crate::pairing::Side;
 use crate::port::{Phase, PortId};
 
@@ -51,11 +51,12 @@ impl State {
         self.ports.get(&id).map(|held| held.port.read_mailbox()).unwrap_or_default()
     }
 
-    /// Whether it knows of the links that there are, and of no others.
+    /// Whether it knows of the links that there are, as they are, and of no others.
     pub(in crate::manager) fn knows_all(&self, truth: &LinkTable) -> bool {
-        let known = self.links.table();
-        known.iter().all(|link| truth.get(link.index).is_some())
-            && truth.iter().all(|link| known.get(link.index).is_some())
+        let known = |link: &Link| {
+            self.links.table().get(link.index).is_some_and(|known| (known.name, known.mac) == (link.name, link.mac))
+        };
+        truth.iter().all(known) && self.links.table().iter().count() == truth.iter().count()
     }
 
     /// The links that are wanted and have no port.
