@@ -23,7 +23,7 @@ use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
 use crate::host::{Dump, LinkEvent};
 use crate::link::{Change, Link, LinkTable, Unreadable};
-use crate::pairing::{self, Miss, Pair};
+use crate::pairing::{self, Miss, Pair, Side};
 use crate::port::{self, Options, Phase, Port, PortId};
 
 #[cfg(test)]
@@ -570,6 +570,12 @@ impl State {
             let alternative = answers.alternative(&place.selector);
             let Ok(index) = pairing::choose(table, &place.selector, alternative, place.force) else { continue };
             let Some(link) = table.get(index).filter(|_| !place.named && !self.serves(index)) else { continue };
+            let side = Side::of(link);
+            if self.links.ask(|links| pairing::unclear_for_vf(links, &side), answers, questions) {
+                continue;
+            }
+            let table = self.links.table();
+            let Some(link) = table.get(index) else { continue };
             let pair = Pair::of(table, link);
             for index in [Some(pair.link), pair.vf].into_iter().flatten().map(|link| link.index) {
                 if !answers.configured.contains_key(&index) {
