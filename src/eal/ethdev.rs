@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Errno, guard, sys};
 use crate::address::{MacAddr, PciAddr};
@@ -97,7 +98,7 @@ pub fn occupant(address: PciAddr) -> Occupant {
     }
     let first = first_named(&ports, address);
     let mac = first.and_then(mac_of);
-    let started = first.filter(|&port| super::failsafe::is_started(port) == Some(true));
+    let started = first.filter(|&port| is_started(port) == Some(true));
     if let Some(port) = started {
         return Occupant::Started { mac, port };
     }
@@ -251,6 +252,40 @@ fn owner_text(owner: &sys::rte_eth_dev_owner) -> String {
 fn is_valid(port: PortNumber) -> bool {
     // SAFETY: takes any port number.
     unsafe { sys::rte_eth_dev_is_valid_port(port) != 0 }
+}
+
+/// A burst function, kept as a pointer: it is only copied.
+pub(super) type Burst = *mut c_void;
+
+/// The functions of a port that is not started: the last port is never used in practice.
+pub(super) fn idle_bursts() -> Option<[Burst; 2]> {
+    let slots = bursts(sys::RTE_MAX_ETHPORTS.saturating_sub(1) as PortNumber)?;
+    Some(slots.map(|slot| slot.load(Ordering::Relaxed)))
+}
+
+/// Tells whether applications that poll the port reach its driver.
+pub(super) fn is_started(port: PortNumber) -> Option<bool> {
+    let [receive, _] = bursts(port)?;
+    Some(!idle_bursts()?.contains(&receive.load(Ordering::Acquire)))
+}
+
+/// The places from which applications take a port's burst functions.
+pub(super) fn bursts(port: PortNumber) -> Option<[&'static AtomicPtr<c_void>; 2]> {
+    if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
+        return None;
+    }
+    let table = (&raw mut sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>();
+    // SAFETY: the table has RTE_MAX_ETHPORTS entries.
+    let entry = unsafe { table.add(usize::from(port)) };
+    // SAFETY: the entry lives for ever.
+    let receive = unsafe { &raw mut (*entry).rx_pkt_burst };
+    // SAFETY: as above.
+    let transmit = unsafe { &raw mut (*entry).tx_pkt_burst };
+    // SAFETY: an aligned pointer to a function, which others read and write in one access.
+    let receive = unsafe { AtomicPtr::from_ptr(receive.cast()) };
+    // SAFETY: as above.
+    let transmit = unsafe { AtomicPtr::from_ptr(transmit.cast()) };
+    Some([receive, transmit])
 }
 
 /// Name under which the driver owns ports.

@@ -31,7 +31,7 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,14 +261,11 @@ pub fn has(occupant: &Occupant) -> bool {
     matches!(occupant, Occupant::Busy { by: Some(by) } if by.as_bytes() == OWNER.to_bytes())
 }
 
-/// A burst function, kept as a pointer: it is only copied.
-type Burst = *mut c_void;
-
 /// The burst functions of a failsafe port that check each sub-device before they call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SafeBursts {
-    receive: Burst,
-    transmit: Burst,
+    receive: ethdev::Burst,
+    transmit: ethdev::Burst,
 }
 
 // SAFETY: addresses of functions, which every thread may call.
@@ -279,7 +276,7 @@ impl SafeBursts {
     /// application has started it meanwhile, which it may do as soon as it hears of the port: these may be the others.
     fn of(name: &CStr) -> Option<Self> {
         let port = ethdev::find(name)?;
-        if is_started(port)? {
+        if ethdev::is_started(port)? {
             return None;
         }
         // SAFETY: a NUL-terminated string.
@@ -287,13 +284,13 @@ impl SafeBursts {
         // SAFETY: null, or a port that lives; its struct begins with these two, 22.11 to 26.07 (tests/layout.c).
         let bursts = unsafe { device.as_ref() }?;
         let safe = Self { receive: bursts.rx_pkt_burst, transmit: bursts.tx_pkt_burst };
-        (!is_started(port)?).then_some(safe)
+        (!ethdev::is_started(port)?).then_some(safe)
     }
 
     /// Has applications that poll the port call these, if it is started, and stays away from one that is stopped or
     /// started at this moment. Returns whether others may be under way.
     fn install(self, port: PortNumber) -> bool {
-        let (Some(bursts), Some(idle)) = (slots(port), idle()) else { return false };
+        let (Some(bursts), Some(idle)) = (ethdev::bursts(port), ethdev::idle_bursts()) else { return false };
         let mut changed = false;
         for (slot, safe) in bursts.into_iter().zip([self.receive, self.transmit]) {
             let current = slot.load(Ordering::Relaxed);
@@ -303,37 +300,6 @@ impl SafeBursts {
         }
         changed
     }
-}
-
-/// The functions of a port that is not started: the last port is never used in practice.
-fn idle() -> Option<[Burst; 2]> {
-    let slots = slots(sys::RTE_MAX_ETHPORTS.saturating_sub(1) as PortNumber)?;
-    Some(slots.map(|slot| slot.load(Ordering::Relaxed)))
-}
-
-/// Tells whether applications that poll the port reach its driver.
-pub(super) fn is_started(port: PortNumber) -> Option<bool> {
-    let [receive, _] = slots(port)?;
-    Some(!idle()?.contains(&receive.load(Ordering::Acquire)))
-}
-
-/// The places from which applications take a port's burst functions.
-fn slots(port: PortNumber) -> Option<[&'static AtomicPtr<c_void>; 2]> {
-    if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
-        return None;
-    }
-    let table = (&raw mut sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>();
-    // SAFETY: the table has RTE_MAX_ETHPORTS entries.
-    let entry = unsafe { table.add(usize::from(port)) };
-    // SAFETY: the entry lives for ever.
-    let receive = unsafe { &raw mut (*entry).rx_pkt_burst };
-    // SAFETY: as above.
-    let transmit = unsafe { &raw mut (*entry).tx_pkt_burst };
-    // SAFETY: an aligned pointer to a function, which others read and write in one access.
-    let receive = unsafe { AtomicPtr::from_ptr(receive.cast()) };
-    // SAFETY: as above.
-    let transmit = unsafe { AtomicPtr::from_ptr(transmit.cast()) };
-    Some([receive, transmit])
 }
 
 /// Has a failsafe port forget the addresses of sub-devices that it does not have. While the interrupt thread is in no
