@@ -133,7 +133,7 @@ fn right(model: &Model, when: &str) -> bool {
     for id in world.failsafes.keys().filter(|&&id| state.view().iter().all(|port| port.id != id)) {
         model.breaks(format!("failsafe {id} is nobody's"));
     }
-    if let Err(wrong) = places_are_right(&state, &world, &truth) {
+    if let Err(wrong) = places_are_right(&state, &world, &truth, when == "soon") {
         model.breaks(format!("{when}: {wrong}"));
     }
     all && !world.unsteady
@@ -244,12 +244,14 @@ pub(super) fn orders(model: &Model, orders: &[Order]) {
     }
 }
 
-fn places_are_right(state: &State, world: &World, truth: &LinkTable) -> Result<(), String> {
+fn places_are_right(state: &State, world: &World, truth: &LinkTable, soon: bool) -> Result<(), String> {
     // A list that is not exact may leave out the one that is wanted, and another that is gone be taken for it.
     if world.unsteady && !state.knows_all(truth) {
         return Ok(());
     }
-    for place in state.view_open() {
+    // That a VF on which something is configured has become another link's is seen when the time comes.
+    let enslaved = soon && truth.iter().any(|link| link.is_on_pci() && link.master.is_some());
+    for place in state.view_open().into_iter().filter(|place| place.named || !place.put_off || !enslaved) {
         let Ok(index) = pairing::choose(truth, &place.selector, world.alternative(&place.selector), place.force) else {
             continue;
         };

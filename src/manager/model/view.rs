@@ -29,6 +29,8 @@ pub(in crate::manager) struct OpenView {
     pub(in crate::manager) named: bool,
     pub(in crate::manager) force: bool,
     pub(in crate::manager) pci: Option<bool>,
+    /// It is looked at again when its time comes.
+    pub(in crate::manager) put_off: bool,
 }
 
 impl State {
@@ -68,6 +70,7 @@ impl State {
                 named: instance.named,
                 force: instance.force,
                 pci: wanted.pci,
+                put_off: matches!(wanted.place, Place::Open { not_before: Some(_) }),
             };
             open.map(view).collect::<Vec<_>>()
         };
