@@ -251,6 +251,8 @@ impl State {
         for change in self.links.replace(dump) {
             self.note(&change);
         }
+        // A link may have got an alternative name meanwhile, of which no list tells.
+        self.appeared = true;
         // What was not sure is.
         self.ports.values_mut().for_each(|held| held.due = true);
     }
