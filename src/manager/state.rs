@@ -381,10 +381,12 @@ impl State {
         names: &[CString],
         now: Instant,
     ) -> Option<PortId> {
-        let options = self.instances.get(instance)?.options;
+        let &Instance { options, force, .. } = self.instances.get(instance)?;
         let link = self.links.table().get(index);
         let pci = link.is_some_and(Link::is_on_pci);
-        let forced = link.filter(|link| !link.is_netvsc()).map(label);
+        // What it sits on may have become unknown since it was chosen.
+        let is_other = |link: &&Link| !link.is_netvsc() && !link.parent.is_unknown();
+        let forced = link.filter(is_other).filter(|_| force).map(label);
         let label = link.map(label);
         let selector = self.wanted(instance, position)?.selector;
         let name = selector.name().filter(|_| pairing::may_be_alternative(self.links.table(), &selector));
