@@ -15,7 +15,7 @@ without() {
 }
 
 parts=$*
-begin check 1260
+begin check 1440
 without guest || [ "$(uname --machine)" = x86_64 ] || parts="$parts guest"
 sets=check
 without guest || sets="$sets guest"
