@@ -111,6 +111,23 @@ pub struct Link {
 }
 
 impl Link {
+    /// An Ethernet link that is up, with nothing else to it.
+    #[cfg(test)]
+    pub(crate) fn plain(index: IfIndex, name: IfName, mac: MacAddr, parent: Parent) -> Self {
+        Self {
+            index,
+            name,
+            ethernet: true,
+            mac: Some(mac),
+            permanent_mac: None,
+            master: None,
+            lower: None,
+            parent,
+            driver: None,
+            up: true,
+        }
+    }
+
     /// Tells whether this is a NetVSC netdevice.
     pub fn is_netvsc(&self) -> bool {
         self.parent == Parent::NetVsc

@@ -307,18 +307,7 @@ mod tests {
 
     fn link(raw: u32, mac: MacAddr, parent: Parent) -> Link {
         let name = IfName::new(format!("if{raw}").as_bytes()).unwrap();
-        Link {
-            index: index(raw),
-            name,
-            ethernet: true,
-            mac: Some(mac),
-            permanent_mac: None,
-            master: None,
-            lower: None,
-            parent,
-            driver: None,
-            up: true,
-        }
+        Link::plain(index(raw), name, mac, parent)
     }
 
     fn netvsc(raw: u32, mac: MacAddr) -> Link {

@@ -454,18 +454,7 @@ mod tests {
 
     fn port(fallback: Fallback) -> Port {
         let name = IfName::new(b"eth1").unwrap();
-        let link = Link {
-            index: IfIndex::new(3).unwrap(),
-            name,
-            ethernet: true,
-            mac: Some(MacAddr([0, 1, 2, 3, 4, 5])),
-            permanent_mac: None,
-            master: None,
-            lower: None,
-            parent: Parent::NetVsc,
-            driver: None,
-            up: true,
-        };
+        let link = Link::plain(IfIndex::new(3).unwrap(), name, MacAddr([0, 1, 2, 3, 4, 5]), Parent::NetVsc);
         let options = Options { fallback, hotplug_poll_ms: 100 };
         Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
     }

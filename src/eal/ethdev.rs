@@ -64,8 +64,8 @@ pub enum Occupant {
         /// MAC of the one that failsafe would take ([`first_on`]).
         mac: Option<MacAddr>,
     },
-    /// Ports that nobody owns but perhaps we, of which somebody has started the one that failsafe would take: failsafe could not configure
-    /// it (`EBUSY`), and would fail with it.
+    /// Ports that nobody owns but perhaps we, of which somebody has started the one that failsafe would take: failsafe
+    /// could not configure it (`EBUSY`), and would fail with it.
     Started {
         /// MAC of that one.
         mac: Option<MacAddr>,

@@ -143,18 +143,8 @@ mod tests {
     }
 
     fn plain(index: u32, name: &str, mac: [u8; 6]) -> Link {
-        Link {
-            index: ifindex(index),
-            name: IfName::new(name.as_bytes()).unwrap(),
-            ethernet: true,
-            mac: Some(MacAddr(mac)),
-            permanent_mac: None,
-            master: None,
-            lower: None,
-            parent: Parent::Unknown,
-            driver: None,
-            up: false,
-        }
+        let name = IfName::new(name.as_bytes()).unwrap();
+        Link { up: false, ..Link::plain(ifindex(index), name, MacAddr(mac), Parent::Unknown) }
     }
 
     /// Reads captured datagrams, each a paragraph of hexadecimal bytes; lines that start with `#` tell how it came to be.

@@ -161,19 +161,7 @@ impl World {
         }
         self.next_index += 1;
         let Some(index) = IfIndex::new(self.next_index) else { return };
-        let link = Link {
-            index,
-            name,
-            ethernet: true,
-            mac: Some(mac),
-            permanent_mac: None,
-            master: None,
-            lower: None,
-            parent,
-            driver: None,
-            up: true,
-        };
-        self.links.insert(index, link);
+        self.links.insert(index, Link::plain(index, name, mac, parent));
         self.tell(index);
     }
 
