@@ -179,7 +179,12 @@ impl App {
         // Closing ports and ending EAL may take a while under AddressSanitizer.
         match self.replies.recv_timeout(PATIENCE * 3) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("the application does not answer"),
+            Err(RecvTimeoutError::Timeout) => {
+                // Where cores are written, this one says who waits for what.
+                self.signal(Signal::SIGABRT);
+                std::thread::sleep(PATIENCE);
+                panic!("the application does not answer");
+            }
             Err(RecvTimeoutError::Disconnected) => panic!("the application ended"),
         }
     }
