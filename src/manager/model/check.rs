@@ -65,7 +65,8 @@ pub(super) fn always(model: &Model) {
         let offered: BTreeSet<_> = state.offered().into_iter().map(|(_, function)| function).collect();
         for (address, function) in &world.functions {
             let ours = function.port().is_some_and(|port| port.owner == Owner::Ours);
-            if ours && !function.hidden && !offered.contains(address) && !state.is_leaving(*address) {
+            if ours && !function.taken && !function.hidden && !offered.contains(address) && !state.is_leaving(*address)
+            {
                 model.breaks(format!("{address} is ours, and nobody minds it"));
             }
         }

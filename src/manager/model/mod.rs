@@ -130,6 +130,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Plays a script that is to break nothing.
 fn play(text: &str, origin: &str) {
+    log::set_max_level(log::LevelFilter::Off);
     let script: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if replay(&script).is_some() {
         tell(&script, origin);
@@ -138,19 +139,18 @@ fn play(text: &str, origin: &str) {
 
 #[test]
 fn what_was_found_after_many_millions_of_moves_stays_mended() {
-    play(include_str!("found/sockets_open_when_idle.txt"), "sockets that nobody closes");
-    play(
-        include_str!("found/of_one_mac_the_other_goes.txt"),
-        "a link that waits for another of its MAC, which is gone",
-    );
+    let scripts = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/manager/model/found")).unwrap();
+    let files: Vec<_> = scripts.map(|script| script.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    files.iter().for_each(|file| play(&std::fs::read_to_string(file).unwrap(), &file.display().to_string()));
 }
 
 #[test]
 fn random_histories_break_nothing() {
-    log::set_max_level(log::LevelFilter::Off);
     if let Ok(file) = std::env::var("MODEL_SCRIPT") {
         return play(&std::fs::read_to_string(file).unwrap(), "as the script says");
     }
+    log::set_max_level(log::LevelFilter::Off);
     let (first, steps) = (number("MODEL_SEED"), number("MODEL_STEPS"));
     if let Ok(folder) = std::env::var("MODEL_WRITE") {
         let first = first.unwrap_or_default();

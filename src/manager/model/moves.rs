@@ -170,7 +170,10 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
             }
         }
         // What an application does with a port that looks free.
-        ["owned"] => meddle(function, Owner::Nobody, |ports| ports[0].owner = Owner::Application),
+        ["owned"] => {
+            meddle(function, Owner::Nobody, |ports| ports[0].owner = Owner::Application);
+            function.taken |= function.port().is_some_and(|port| port.owner == Owner::Application);
+        }
         ["disowned"] => meddle(function, Owner::Application, |ports| ports[0].owner = Owner::Nobody),
         ["closed"] => {
             if function.port().is_some_and(|port| port.owner == Owner::Nobody) {

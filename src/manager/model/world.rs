@@ -70,6 +70,8 @@ pub(super) struct Function {
     pub(super) hidden: bool,
     /// An application took or closed the port.
     pub(super) meddled: bool,
+    /// An application took the port as its own, and with it answers for the device.
+    pub(super) taken: bool,
 }
 
 impl Function {
@@ -323,6 +325,7 @@ impl World {
             device: None,
             hidden: false,
             meddled: false,
+            taken: false,
         });
         (function.gone, function.mac) = (false, mac);
     }
@@ -376,7 +379,7 @@ impl World {
             Pmd::OtherFirst => vec![OTHER, function.mac],
         };
         function.device = Some(macs.into_iter().map(|mac| EthPort { owner, mac, configured: false }).collect());
-        function.meddled = false;
+        (function.meddled, function.taken) = (false, false);
         Ok(())
     }
 
