@@ -251,10 +251,12 @@ impl Port {
         }
     }
 
-    /// Warns once of another link that fits as well.
+    /// Warns once of another link that fits as well. One that comes is news of the VF, too: it may be of the same function.
     pub fn note_rival(&mut self, rival: Option<IfIndex>) {
-        if let (Some(rival), true, Some((vf, _))) = (rival, self.rival != rival, &self.vf) {
-            warn!("{self}: two VFs fit equally well, taking {} and not ifindex {rival}", vf.name);
+        if let (Some(rival), true, Some((vf, delivery))) = (rival, self.rival != rival, &mut self.vf) {
+            delivery.link_changed();
+            let name = vf.name;
+            warn!("{self}: two VFs fit equally well, taking {name} and not ifindex {rival}");
         }
         self.rival = rival;
     }
