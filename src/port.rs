@@ -214,6 +214,10 @@ impl Port {
 
     /// Follows its link: a new name or address changes nothing but what is logged and whom its VF may resemble.
     pub fn follow(&mut self, link: &Link) {
+        if let (true, Some((_, delivery))) = (self.side.mac != link.mac, &mut self.vf) {
+            // Another port may be the VF's now.
+            delivery.link_changed();
+        }
         self.side.mac = link.mac;
         if self.name.get() != link.name {
             info!("{self}: renamed {}", link.name);
