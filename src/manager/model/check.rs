@@ -54,8 +54,11 @@ pub(super) fn always(model: &Model) {
         if function.meddled {
             continue;
         }
+        // It has kept the address since an application took the port away from it, and has not read this one.
+        let kept = world.failsafes.get(&id).is_some_and(|failsafe| failsafe.address == Some(address));
         match function.port().map(|port| port.owner) {
             Some(Owner::Nobody) => {}
+            Some(Owner::Failsafe(holder)) if kept && holder == id => {}
             Some(Owner::Ours) if !idle => {}
             other => model.breaks(format!("{address} lies in the mailbox of port {id}, and its port is {other:?}")),
         }
@@ -181,7 +184,8 @@ fn port_is_right(model: &Model, port: &PortView, world: &World, truth: &LinkTabl
     }
     if failsafe.address == Some(vf.address) && failsafe.sub == failsafe.level && !function.gone && !failsafe.remove {
         model.count("a VF held at rest");
-        return Ok(true);
+        let left = format!("failsafe has its VF, and {} lies in the mailbox", port.mailbox.trim_end());
+        return if port.mailbox.is_empty() { Ok(true) } else { Err(left) };
     }
     // Failsafe holds another, or one that is gone and of which it does not hear, or is in a burst.
     let held = failsafe.sub >= Level::Probed || failsafe.busy || holds.is_some_and(|function| function.meddled);
