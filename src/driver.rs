@@ -13,7 +13,7 @@ use std::ffi::{CString, c_int};
 
 use log::error;
 
-use crate::eal::vdev;
+use crate::eal::{turn, vdev};
 use crate::manager;
 
 /// Puts the buses into the order in which they are to be cleaned, and has us see what EAL is about to probe as it starts.
@@ -34,8 +34,13 @@ unsafe fn prepare_eal() {
 fn probe(name: Option<CString>, arguments: Option<CString>) -> c_int {
     let Some(name) = name else { return -libc::EINVAL };
     match manager::probe(&name, &arguments.unwrap_or_default()) {
-        Ok(()) => 0,
+        Ok(()) => {
+            turn::over_elsewhere();
+            0
+        }
         Err(error) => {
+            // EAL frees the arguments.
+            turn::begins_elsewhere();
             error!("{}: {error}", name.to_string_lossy());
             -error.errno()
         }
@@ -45,7 +50,10 @@ fn probe(name: Option<CString>, arguments: Option<CString>) -> c_int {
 /// Removes the instance of a device's name, and returns what a remove hook does: 0 or a negative errno.
 fn remove(name: Option<CString>) -> c_int {
     let Some(name) = name else { return 0 };
-    match manager::remove(&name) {
+    let outcome = manager::remove(&name);
+    // EAL frees the arguments.
+    turn::begins_elsewhere();
+    match outcome {
         Ok(()) => 0,
         Err(error) => {
             let name = name.to_string_lossy();

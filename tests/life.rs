@@ -458,6 +458,36 @@ fn cleanup_right_after_a_vf_went_leaves_its_device_to_no_other_thread() {
     }
 }
 
+/// An application that has a library of ours loaded before all else.
+fn start_behind_preloaded(source: &str, arguments: &[&str]) -> App {
+    let mut command = App::command_with_plugin(&[], arguments);
+    command.env("LD_PRELOAD", stage::compile(source, &["-shared", "-fPIC"]));
+    App::up(command)
+}
+
+#[test]
+fn a_vf_that_comes_and_goes_waits_for_an_application_that_hot_plugs() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.netvsc_appears("eth2", "00:15:5d:00:00:02");
+    let mut app = start_behind_preloaded("tests/slow/arguments.c", &[START]);
+    app.ok(&format!("start {FAILSAFE}"));
+    let before = app.logged("two threads").len();
+    for _ in 0..6 {
+        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet");
+        stage.vf_appears("vf0", VF, MAC);
+        app.expect_reply("ok 4");
+        app.expect_port(VF);
+        expect_frames("vf0");
+        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet");
+        stage.vf_goes("vf0", VF);
+        app.expect_reply("ok 4");
+        app.expect_no_port(VF);
+    }
+    assert_eq!(app.logged("two threads").len(), before, "at once");
+    assert!(app.cleanup().success());
+}
+
 #[test]
 fn cleanup_while_failsafe_hot_plugs() {
     let mut stage = Stage::new();

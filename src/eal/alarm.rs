@@ -8,6 +8,7 @@
 // UNSAFETY: hands callbacks to C and gets them back.
 #![expect(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -87,46 +88,58 @@ impl Parking {
     }
 }
 
-/// The time during which the interrupt thread stands still in an alarm of ours, or is the one that asked.
+thread_local! {
+    /// This thread has the interrupt thread stand still.
+    static PARKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The time during which the interrupt thread stands still in an alarm of ours, or is the one that asked. It ends on the
+/// thread that asked: it cannot be sent.
 #[derive(Debug)]
 #[must_use]
-pub struct Parked(Option<Arc<Parking>>);
+pub struct Parked(Option<Arc<Parking>>, PhantomData<*const ()>);
 
 impl Drop for Parked {
     fn drop(&mut self) {
         if let Some(parking) = &self.0 {
+            PARKING.set(false);
             parking.enter(Phase::Over);
         }
     }
 }
 
-/// Has the interrupt thread stand still until what is returned ends; `None` when it does not come within `patience`. Does
-/// nothing on that thread. Not to be called while it is parked.
+/// How long another thread waits for the interrupt thread, which may be hot-plugging: not for ever, as that one may wait
+/// for a lock that the other thread holds.
+pub(crate) const PARKING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Has the interrupt thread stand still until what is returned ends; `None` when it does not come within
+/// [`PARKING_PATIENCE`]. Does nothing on that thread, and on one for which it stands still already.
 ///
 /// Two threads that hot-plug at once meet in lists of EAL's that have no lock: those of device arguments, of PCI
 /// devices and of ports. Also, closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the
 /// vdev list lock which our caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked nothing of it is
 /// running; when it does not come, it is perhaps waiting for just that lock, and the caller must let go.
-pub fn park_interrupt_thread(patience: Duration) -> Option<Parked> {
-    if on_interrupt_thread() {
-        return Some(Parked(None));
+pub fn park_interrupt_thread() -> Option<Parked> {
+    if on_interrupt_thread() || PARKING.get() {
+        return Some(Parked(None, PhantomData));
     }
     let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
     let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
     // However this ends, the interrupt thread is not held by an alarm that it comes to later.
-    let parked = Parked(Some(Arc::clone(&parking)));
+    let parked = Parked(Some(Arc::clone(&parking)), PhantomData);
     if arm(Duration::ZERO, park, argument).is_err() {
         // EAL may have taken the alarm all the same: it sets its timer after it has put the alarm into its list, and
         // says so when that fails (`rte_eal_alarm_set`). So the reference that it was to own is not taken back.
         return None;
     }
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + PARKING_PATIENCE;
     let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
     while *phase == Phase::Called {
         let left = deadline.checked_duration_since(Instant::now())?;
         phase = parking.changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     drop(phase);
+    PARKING.set(true);
     Some(parked)
 }
 

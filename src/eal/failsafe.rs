@@ -15,7 +15,9 @@
 //!
 //! **Closing.** When an application closes a failsafe port, the VF is taken off the PCI bus on that thread, and the
 //! list of the bus has no lock. So after the event of that VF's port DPDK is left alone about PCI functions until the
-//! failsafe port is closed, or for a while ([`Mends::is_quiet`]).
+//! failsafe port is closed, or for a while ([`Mends::is_quiet`]). And the interrupt thread stands still while one is
+//! closed ([`Mends::made`]): a removal that waits there for failsafe's lock goes on with what is freed by then, and a
+//! callback that is running cannot be unregistered and is called with a port that is gone.
 //!
 //! **Addresses.** Failsafe keeps the address of a VF that went, and a secondary that starts has the primary attach what is
 //! there (`rte_pmd_failsafe_probe`): nothing, or a VF that has no MAC yet. So it is made to forget it, when the device is
@@ -31,7 +33,7 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,7 +42,9 @@ use log::{debug, warn};
 
 use super::alarm::{OnInterruptThread, Parked};
 use super::ethdev::{self, Device, Occupant, Owner, PortNumber};
-use super::{Errno, alarm, fallback, ops, sys};
+use super::ops::{Copies, Function};
+use super::turn::Turn;
+use super::{Errno, alarm, fallback, guard, ops, sys};
 use crate::address::PciAddr;
 
 /// How long a burst that is under way may take, on a core of its own.
@@ -142,6 +146,7 @@ impl Mends {
 
     /// To be called when the failsafe port of this name was made, before anything else happens to it.
     pub fn made(&self, failsafe: &CStr) {
+        close_alone(failsafe);
         if self.record().bursts.is_none() {
             let bursts = SafeBursts::of(failsafe);
             self.record().bursts = bursts;
@@ -302,6 +307,51 @@ impl SafeBursts {
     }
 }
 
+/// Failsafe's functions, of which the one that closes a port has the interrupt thread stand still.
+static ALONE: Copies = Copies::new();
+
+/// Failsafe's own that closes a port.
+static CLOSE: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Has the interrupt thread stand still whenever this failsafe port is closed, by whomever.
+fn close_alone(name: &CStr) {
+    // SAFETY: a NUL-terminated string.
+    let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };
+    if device.is_null() {
+        return;
+    }
+    let Some(table) = ops::of(device, name) else { return };
+    let Some(functions) = table.functions().filter(|functions| !ALONE.has(functions)) else { return };
+    let changed = ALONE.of(functions, |copy| {
+        if let Some(slot) = copy.get_mut(sys::NETVSC_OP_DEV_CLOSE as usize) {
+            CLOSE.store(slot.0, Ordering::Release);
+            *slot = Function(close as *mut c_void);
+        }
+    });
+    if let Some(changed) = changed {
+        table.replace(changed);
+    }
+}
+
+/// `dev_close`.
+///
+/// # Safety
+/// As ethdev calls it, for a port that was given to [`close_alone`].
+unsafe extern "C" fn close(device: *mut sys::netvsc_ethdev_head) -> c_int {
+    type Close = unsafe extern "C" fn(*mut sys::netvsc_ethdev_head) -> c_int;
+    guard("closing", -libc::EFAULT, || {
+        let _parked = alarm::park_interrupt_thread();
+        let own = CLOSE.load(Ordering::Acquire);
+        if own.is_null() {
+            return -libc::ENODEV;
+        }
+        // SAFETY: failsafe's function of that type.
+        let own = unsafe { std::mem::transmute::<*mut c_void, Close>(own) };
+        // SAFETY: what this was called with.
+        unsafe { own(device) }
+    })
+}
+
 /// Has a failsafe port forget the addresses of sub-devices that it does not have. While the interrupt thread is in no
 /// callback of failsafe's.
 fn forget_addresses(failsafe: &CStr) {
@@ -364,6 +414,7 @@ impl Hidden {
     /// # Errors
     /// What `rte_dev_remove` returned; the device is hidden again.
     fn remove(&self) -> Result<(), Errno> {
+        let _turn = Turn::take();
         // Somebody may have removed it all the same.
         if ethdev::find_device(self.address).cast() != self.device {
             return Ok(());

@@ -14,6 +14,7 @@ use std::ffi::{CStr, CString};
 use log::debug;
 
 use super::ethdev::{self, Owner, PortNumber};
+use super::turn::Turn;
 use super::{Errno, sys};
 use crate::address::PciAddr;
 
@@ -71,6 +72,7 @@ pub fn attach(function: PciAddr) -> Result<(), Errno> {
         return Err(Errno(libc::EEXIST));
     }
     let name = CString::new(function.to_string()).map_err(|_| Errno(libc::EINVAL))?;
+    let _turn = Turn::take();
     let owned = Attaching::begin(Owner::ours()?);
     // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
     let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), NO_ARGUMENTS.as_ptr()) };
@@ -106,6 +108,7 @@ pub unsafe fn port_appeared(port: PortNumber) {
 /// # Errors
 /// `EBUSY` when one of its ports is not ours; what a secondary process or the PMD returned, and then it is still there.
 pub fn detach(function: PciAddr) -> Result<(), Errno> {
+    let _turn = Turn::take();
     let device = ethdev::find_probed(function);
     if device.is_null() {
         return Ok(());

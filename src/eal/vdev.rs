@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::turn::{self, Turn};
 use super::{Errno, guard, sys};
 
 const BUS: &CStr = c"vdev";
@@ -21,6 +22,8 @@ const BUS: &CStr = c"vdev";
 /// # Errors
 /// What the bus or the driver's probe returned.
 pub fn add(name: &CStr, arguments: &CStr) -> Result<(), Errno> {
+    // Waited for, and not held: the bus has a lock of its own for the time of a scan.
+    drop(Turn::take());
     // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
     let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
     Errno::check(returned).map(|_| ())
@@ -209,7 +212,7 @@ pub unsafe fn on_first_scan(scan: fn(&Scanning)) -> Result<(), Errno> {
 unsafe extern "C" fn run_first_scan(scan: *mut c_void) {
     static OVER: AtomicBool = AtomicBool::new(false);
     if OVER.swap(true, Ordering::Relaxed) {
-        return;
+        return guard("scan", (), turn::begins_elsewhere);
     }
     // SAFETY: a `fn(&Scanning)` by the caller's duty.
     let scan = unsafe { std::mem::transmute::<*mut c_void, fn(&Scanning)>(scan) };

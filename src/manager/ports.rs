@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What DPDK has to do for a port: to make and close it, to attach its VF and hand it over. The state is not held here.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, error, info, warn};
 
@@ -13,16 +13,14 @@ use crate::address::PciAddr;
 use crate::eal::alarm::{self, Parked};
 use crate::eal::ethdev::{self, Owner};
 use crate::eal::log::NOTICE;
-use crate::eal::{Errno, guard, pci, vdev};
+use crate::eal::{Errno, guard, pci, turn, vdev};
 use crate::port::PortId;
-
-/// How long another thread waits for the interrupt thread, which may be hot-plugging: not for ever, as that one may wait
-/// for a lock that the other thread holds.
-pub(super) const PARKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps the interrupt thread out of hot-plug until what is returned ends; `None` when it is busy in there.
 pub(super) fn alone() -> Option<Parked> {
-    let parked = alarm::park_interrupt_thread(PARKING_PATIENCE);
+    // It may be waiting for us.
+    turn::over_elsewhere();
+    let parked = alarm::park_interrupt_thread();
     if parked.is_none() {
         debug!("the interrupt thread is busy");
     }

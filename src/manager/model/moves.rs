@@ -191,7 +191,7 @@ fn play_function(model: &Shared, address: PciAddr, what: &[&str]) -> Option<()> 
                 model.first_port_goes(address, false);
                 let mut world = model.world.borrow_mut();
                 let function = world.functions.get_mut(&address)?;
-                (function.device, function.meddled) = (None, true);
+                (function.device, function.meddled, function.taken) = (None, true, true);
             }
         }
         ["pmd", pmd] => {

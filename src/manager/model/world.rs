@@ -70,7 +70,7 @@ pub(super) struct Function {
     pub(super) hidden: bool,
     /// An application took or closed the port.
     pub(super) meddled: bool,
-    /// An application took the port as its own, and with it answers for the device.
+    /// An application took the port as its own or removed the device, and answers for it until the hardware goes.
     pub(super) taken: bool,
 }
 
@@ -309,13 +309,15 @@ impl World {
 
 /// EAL: functions and ports.
 impl World {
-    /// Makes a function, or the one that was there come back. The kernel has taken its netdevices away before.
+    /// Makes a function, or the one that was there come back, whose netdevices the kernel has taken away before. One that
+    /// has a netdevice gets another: its PMD drives the oldest.
     pub(super) fn plug(&mut self, address: PciAddr, mac: MacAddr) {
         if self.functions.get(&address).is_some_and(|function| function.gone) {
             let on_it = self.links.values().filter(|link| link.parent == Parent::Pci(address));
             let names: Vec<_> = on_it.map(|link| link.name).collect();
             names.iter().for_each(|name| self.remove_link(name));
         }
+        let has_netdevice = self.links.values().any(|link| link.parent == Parent::Pci(address));
         let function = self.functions.entry(address).or_insert(Function {
             gone: false,
             mac,
@@ -327,7 +329,9 @@ impl World {
             meddled: false,
             taken: false,
         });
-        (function.gone, function.mac) = (false, mac);
+        if !has_netdevice {
+            (function.gone, function.mac, function.taken) = (false, mac, false);
+        }
     }
 
     /// As `eal::failsafe::Mends::occupant` when it is not quiet.
@@ -379,7 +383,7 @@ impl World {
             Pmd::OtherFirst => vec![OTHER, function.mac],
         };
         function.device = Some(macs.into_iter().map(|mac| EthPort { owner, mac, configured: false }).collect());
-        (function.meddled, function.taken) = (false, false);
+        function.meddled = false;
         Ok(())
     }
 
