@@ -524,6 +524,31 @@ mod tests {
     }
 
     #[test]
+    fn each_hindrance_is_told_in_words_of_its_own() {
+        for (hindrance, words) in [
+            (Hindrance::Unreadable, "sysfs does not tell its kernel driver"),
+            (Hindrance::Mana, "left to the kernel"),
+            (Hindrance::NoVerbs, "no ibverbs device"),
+            (Hindrance::Busy(Some("Fail-safe".to_owned())), "its port belongs to Fail-safe"),
+            (Hindrance::Busy(None), "a driver without a port"),
+            (Hindrance::Shared("net_failsafe_vsc1".to_owned()), "net_failsafe_vsc1 has its PCI function"),
+            (Hindrance::Started(7), "has started its port 7"),
+            (Hindrance::Other(MAC), "has the address 00:01:02:03:04:05"),
+            (Hindrance::NotFound, "by the full address only"),
+            (Hindrance::HoldsOther, "still holds the VF before it"),
+            (Hindrance::NotRead, "does not ask for it"),
+            (Hindrance::Failed(Errno(libc::ENODEV)), "finds no such device"),
+            (Hindrance::Failed(Errno(libc::ENOTSUP)), "no PMD of this build takes it"),
+            (Hindrance::Failed(Errno(libc::EIO)), "cannot be attached: Input/output error"),
+            (Hindrance::NoPort, "its PMD made no port"),
+            (Hindrance::Lost, "is lost by failsafe"),
+        ] {
+            let text = hindrance.to_string();
+            assert!(text.contains(words), "{hindrance:?}: {text}");
+        }
+    }
+
+    #[test]
     fn it_is_attached_posted_and_taken() {
         let mut way = Way::of(vf());
         assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
