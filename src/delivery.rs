@@ -548,6 +548,87 @@ mod tests {
         }
     }
 
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_is_left_to_the_tick_when_nothing_is_due_before() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        for (pause, at_rest) in [(1, false), (2, false), (4, false), (8, true)] {
+            way.attached(Err(Errno(libc::EIO)));
+            assert_eq!(way.delivery.is_at_rest(way.now), at_rest, "tried again after {pause} s");
+            assert!(!way.delivery.is_at_rest(way.now + (pause * SECOND).saturating_sub(LOOK)));
+            assert_eq!(way.seconds_until_attached(), pause);
+        }
+    }
+
+    #[test]
+    fn how_long_it_is_waited_for() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        way.now += STUCK_AFTER - MOMENT;
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        assert_eq!(way.told, []);
+        way.now += MOMENT;
+        assert!(!way.delivery.is_at_rest(way.now));
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        assert_eq!(way.told, [Hindrance::NotRead]);
+        assert!(way.delivery.is_at_rest(way.now + MOMENT));
+
+        let way = Way::of(VfLink { driver: Some(KernelDriver::Mlx), ..vf() });
+        assert!(way.delivery.waits_for_verbs(&way.vf, way.now + STUCK_AFTER - MOMENT));
+        assert!(!way.delivery.waits_for_verbs(&way.vf, way.now + STUCK_AFTER));
+    }
+
+    #[test]
+    fn its_loss_is_a_failure_unless_failsafe_has_kept_it_long_enough() {
+        for (kept, next, told) in
+            [(STABLE_AFTER - MOMENT, None, vec![Hindrance::Lost]), (STABLE_AFTER, Some(Move::Attach), vec![])]
+        {
+            let mut way = Way::of(vf());
+            // Lost once, at once.
+            for kept in [REPOST_AFTER, kept] {
+                way.is_read = false;
+                assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+                way.is_read = true;
+                way.on(&busy());
+                way.now += kept - REPOST_AFTER;
+                assert_eq!(way.on(&Occupant::Nobody), None);
+                way.now += REPOST_AFTER;
+                if kept == REPOST_AFTER {
+                    assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+                    way.attached(Ok(()));
+                }
+            }
+            assert_eq!((way.on(&Occupant::Nobody), way.told), (next, told), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn what_we_attached_and_posted_is_ours_until_its_port_is_gone() {
+        for (occupant, ours_still) in [(Occupant::Ours { mac: Some(MacAddr([6; 6])) }, true), (Occupant::Nobody, false)]
+        {
+            let mut way = Way::of(vf());
+            way.on(&Occupant::Nobody);
+            way.attached(Ok(()));
+            assert_eq!(way.on(&ours()), Some(Move::Post));
+            assert_eq!(way.on(&occupant), Some(Move::Recall));
+            assert_eq!(way.delivery.is_ours(), ours_still, "{occupant:?}");
+            assert_eq!(way.delivery.disown(way.now), ours_still);
+            assert!(!way.delivery.is_ours());
+        }
+    }
+
+    #[test]
+    fn what_somebody_starts_as_it_is_attached_waits() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Ok(()));
+        assert_eq!(way.on(&Occupant::Started { mac: Some(MAC), port: 3 }), None);
+        assert!(way.delivery.is_ours());
+        assert_eq!(way.on(&ours()), Some(Move::Post));
+    }
+
     #[test]
     fn it_is_attached_posted_and_taken() {
         let mut way = Way::of(vf());
