@@ -563,6 +563,16 @@ mod tests {
     }
 
     #[test]
+    fn it_is_left_to_the_tick_when_it_may_be_tried_again_and_cannot() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Err(Errno(libc::EIO)));
+        way.now += SECOND;
+        assert_eq!(way.on(&busy()), None);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
     fn how_long_it_is_waited_for() {
         let mut way = Way::of(vf());
         way.on(&Occupant::Unowned { mac: Some(MAC) });
@@ -614,6 +624,9 @@ mod tests {
             assert_eq!(way.on(&ours()), Some(Move::Post));
             assert_eq!(way.on(&occupant), Some(Move::Recall));
             assert_eq!(way.delivery.is_ours(), ours_still, "{occupant:?}");
+            if !ours_still {
+                assert_eq!(way.seconds_until_attached(), 2, "its link may be about to go");
+            }
             assert_eq!(way.delivery.disown(way.now), ours_still);
             assert!(!way.delivery.is_ours());
         }

@@ -604,6 +604,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_attached_and_not_posted_yet_is_given_back() {
+        let (now, function) = (Instant::now(), vf(1).address);
+        for gives_back in
+            [|port: &mut Port, now| port.device_removed(now), |port: &mut Port, now| port.set_vf(None, now)]
+        {
+            let mut port = port(Fallback::Tap);
+            port.set_vf(Some(vf(1)), now);
+            assert_eq!(port.attached(function, Ok(()), now), None, "nobody was asked to");
+            deliver(&mut port, &Occupant::Nobody, now);
+            port.attached(function, Ok(()), now).unwrap();
+            assert_eq!(gives_back(&mut port, now), Some(function));
+        }
+    }
+
+    #[test]
+    fn a_vf_that_comes_back_to_its_function_does_not_wait_for_itself() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        take(&port);
+        port.set_vf(None, now);
+        port.set_vf(Some(vf(1)), now);
+        assert_eq!((port.taken(), port.held_before()), (Some(vf(1).address), None));
+    }
+
+    #[test]
+    fn only_news_of_a_vf_have_it_tried_again_at_once() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        port.set_vf(Some(vf(1)), now);
+        deliver(&mut port, &Occupant::Nobody, now);
+        port.attached(vf(1).address, Err(Errno(libc::EIO)), now).unwrap();
+        port.set_vf(Some(vf(1)), now);
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now), None, "nothing new");
+        let renamed = VfLink { name: IfName::new(b"vf1").unwrap(), ..vf(1) };
+        port.set_vf(Some(renamed), now);
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now), Some(Order::Attach(vf(1).address)));
+    }
+
+    #[test]
+    fn a_rival_is_kept_in_mind() {
+        let mut port = port(Fallback::Tap);
+        for rival in [None, Some(vf(2).index), None] {
+            port.note_rival(rival);
+            assert_eq!(port.rival, rival);
+        }
+    }
+
+    #[test]
     fn a_vf_that_waits_for_its_verbs_is_looked_at_for_a_while() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
         assert!(!port.waits_for_verbs(now), "there is none");
@@ -621,6 +668,7 @@ mod tests {
         deliver(&mut port, &Occupant::Busy { by: None }, now);
         port.posted_elsewhere(vf(2).address, now);
         assert_eq!(port.taken(), Some(vf(1).address));
+        assert!(port.is_at_rest(now), "as before");
         port.posted_elsewhere(vf(1).address, now);
         assert_eq!(port.taken(), None);
     }
