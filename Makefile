@@ -51,8 +51,13 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 		--ignored --test-threads=2
 
 .PHONY: soak
-soak: with-tests ## Have instances, links and VFs come and go at random for an hour; takes MINUTES and SEED (root)
+soak: with-tests ## Have instances, links and VFs come and go at random for an hour, takes MINUTES and SEED; then mutants (root)
 	$(ENDS_WITH_MAKE) tests/soak.sh $(MINUTES)
+	$(MAKE) --no-print-directory mutants
+
+.PHONY: mutants
+mutants: packages ## Change the rooms that decide, one line at a time, and see whether the unit tests notice; takes hours
+	$(ENDS_WITH_MAKE) tests/mutants.sh
 
 .PHONY: bench
 bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes 100 minutes (root)

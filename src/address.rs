@@ -150,3 +150,56 @@ impl fmt::Debug for PciAddr {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_when_sysfs_has_a_place_for_it() {
+        for name in [&b"a"[..], b"eth0", b"123456789012345", b"...", b"a.b", b"\xff),(\n"] {
+            assert_eq!(IfName::new(name).unwrap().as_bytes(), name);
+        }
+        for name in [&b""[..], b".", b"..", b"/", b"a/b", b"a\0", b"1234567890123456"] {
+            assert_eq!(IfName::new(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_them() {
+        let name = IfName::new(b"\xffa\n").unwrap();
+        let mac = MacAddr([0, 0x15, 0x5d, 0xab, 0, 1]);
+        assert_eq!(format!("{name} {name:?} {mac} {mac:?}"), r"\xffa\n \xffa\n 00:15:5d:ab:00:01 00:15:5d:ab:00:01");
+        let (index, pci) = (IfIndex::new(70).unwrap(), "7870:00:1f.7".parse::<PciAddr>().unwrap());
+        assert_eq!(format!("{index} {} {pci} {pci:?}", index.get()), "70 70 7870:00:1f.7 7870:00:1f.7");
+        assert_eq!(IfIndex::new(0), None);
+    }
+
+    #[test]
+    fn a_pci_address_has_all_four_parts() {
+        for text in ["0000:01:00.0", "ffff:ff:1f.7", "10000:00:00.1", "ffffffff:0a:10.2"] {
+            assert_eq!(text.parse::<PciAddr>().unwrap().to_string(), text);
+        }
+        assert_eq!("ABCD:0E:00.0".parse::<PciAddr>().unwrap().to_string(), "abcd:0e:00.0");
+        for text in [
+            "",
+            "01:00.0",
+            "0000:01:00",
+            "0000:01:00.",
+            "000:01:00.0",
+            "100000000:01:00.0",
+            "0000:1:00.0",
+            "0000:001:00.0",
+            "0000:01:0.0",
+            "0000:01:20.0",
+            "0000:01:00.8",
+            "0000:01:00.00",
+            "+000:01:00.0",
+            "0000:+1:00.0",
+            "0000:01:00.+",
+            "0000:0g:00.0",
+        ] {
+            assert_eq!(text.parse::<PciAddr>(), Err(NotPci), "{text}");
+        }
+    }
+}

@@ -238,7 +238,7 @@ impl AltName {
 
 impl fmt::Debug for AltName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().escape_ascii().fmt(f)
+        fmt::Display::fmt(&self.as_bytes().escape_ascii(), f)
     }
 }
 
@@ -321,6 +321,28 @@ mod tests {
             let message = parse(text).expect_err(text).to_string();
             assert!(message.starts_with(want), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn the_longest_names() {
+        let names = [15, 16, 127, 128].map(|length| "a".repeat(length));
+        let taken = names.each_ref().map(|name| parse(&format!("iface={name}")).ok().map(|args| args.selectors));
+        let [short, alternative, longest, _] = &names;
+        assert_eq!(taken, [Some(vec![name(short)]), Some(vec![long(alternative)]), Some(vec![long(longest)]), None]);
+        assert_eq!(AltName::new(short.as_bytes()), None, "it may be a name");
+    }
+
+    #[test]
+    fn a_selector_is_told_as_it_is_given() {
+        let other = "a_name_that_is_longer";
+        for (selector, told, name) in [
+            (name("eth1"), "iface=eth1".to_owned(), Some("eth1")),
+            (long(other), format!("iface={other}"), Some(other)),
+            (MAC, "mac=00:15:5d:01:02:ff".to_owned(), None),
+        ] {
+            assert_eq!((selector.to_string(), selector.name()), (told, name.map(str::as_bytes)));
+        }
+        assert_eq!(format!("{:?}", AltName::new(other.as_bytes()).unwrap()), other);
     }
 
     proptest! {

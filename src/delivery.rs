@@ -524,6 +524,125 @@ mod tests {
     }
 
     #[test]
+    fn each_hindrance_is_told_in_words_of_its_own() {
+        for (hindrance, words) in [
+            (Hindrance::Unreadable, "sysfs does not tell its kernel driver"),
+            (Hindrance::Mana, "left to the kernel"),
+            (Hindrance::NoVerbs, "no ibverbs device"),
+            (Hindrance::Busy(Some("Fail-safe".to_owned())), "its port belongs to Fail-safe"),
+            (Hindrance::Busy(None), "a driver without a port"),
+            (Hindrance::Shared("net_failsafe_vsc1".to_owned()), "net_failsafe_vsc1 has its PCI function"),
+            (Hindrance::Started(7), "has started its port 7"),
+            (Hindrance::Other(MAC), "has the address 00:01:02:03:04:05"),
+            (Hindrance::NotFound, "by the full address only"),
+            (Hindrance::HoldsOther, "still holds the VF before it"),
+            (Hindrance::NotRead, "does not ask for it"),
+            (Hindrance::Failed(Errno(libc::ENODEV)), "finds no such device"),
+            (Hindrance::Failed(Errno(libc::ENOTSUP)), "no PMD of this build takes it"),
+            (Hindrance::Failed(Errno(libc::EIO)), "cannot be attached: Input/output error"),
+            (Hindrance::NoPort, "its PMD made no port"),
+            (Hindrance::Lost, "is lost by failsafe"),
+        ] {
+            let text = hindrance.to_string();
+            assert!(text.contains(words), "{hindrance:?}: {text}");
+        }
+    }
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_is_left_to_the_tick_when_nothing_is_due_before() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        for (pause, at_rest) in [(1, false), (2, false), (4, false), (8, true)] {
+            way.attached(Err(Errno(libc::EIO)));
+            assert_eq!(way.delivery.is_at_rest(way.now), at_rest, "tried again after {pause} s");
+            assert!(!way.delivery.is_at_rest(way.now + (pause * SECOND).saturating_sub(LOOK)));
+            assert_eq!(way.seconds_until_attached(), pause);
+        }
+    }
+
+    #[test]
+    fn it_is_left_to_the_tick_when_it_may_be_tried_again_and_cannot() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Err(Errno(libc::EIO)));
+        way.now += SECOND;
+        assert_eq!(way.on(&busy()), None);
+        assert!(way.delivery.is_at_rest(way.now));
+    }
+
+    #[test]
+    fn how_long_it_is_waited_for() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        way.now += STUCK_AFTER - MOMENT;
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        assert_eq!(way.told, []);
+        way.now += MOMENT;
+        assert!(!way.delivery.is_at_rest(way.now));
+        way.on(&Occupant::Unowned { mac: Some(MAC) });
+        assert_eq!(way.told, [Hindrance::NotRead]);
+        assert!(way.delivery.is_at_rest(way.now + MOMENT));
+
+        let way = Way::of(VfLink { driver: Some(KernelDriver::Mlx), ..vf() });
+        assert!(way.delivery.waits_for_verbs(&way.vf, way.now + STUCK_AFTER - MOMENT));
+        assert!(!way.delivery.waits_for_verbs(&way.vf, way.now + STUCK_AFTER));
+    }
+
+    #[test]
+    fn its_loss_is_a_failure_unless_failsafe_has_kept_it_long_enough() {
+        for (kept, next, told) in
+            [(STABLE_AFTER - MOMENT, None, vec![Hindrance::Lost]), (STABLE_AFTER, Some(Move::Attach), vec![])]
+        {
+            let mut way = Way::of(vf());
+            // Lost once, at once.
+            for kept in [REPOST_AFTER, kept] {
+                way.is_read = false;
+                assert_eq!(way.on(&Occupant::Unowned { mac: Some(MAC) }), Some(Move::Post));
+                way.is_read = true;
+                way.on(&busy());
+                way.now += kept - REPOST_AFTER;
+                assert_eq!(way.on(&Occupant::Nobody), None);
+                way.now += REPOST_AFTER;
+                if kept == REPOST_AFTER {
+                    assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+                    way.attached(Ok(()));
+                }
+            }
+            assert_eq!((way.on(&Occupant::Nobody), way.told), (next, told), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn what_we_attached_and_posted_is_ours_until_its_port_is_gone() {
+        for (occupant, ours_still) in [(Occupant::Ours { mac: Some(MacAddr([6; 6])) }, true), (Occupant::Nobody, false)]
+        {
+            let mut way = Way::of(vf());
+            way.on(&Occupant::Nobody);
+            way.attached(Ok(()));
+            assert_eq!(way.on(&ours()), Some(Move::Post));
+            assert_eq!(way.on(&occupant), Some(Move::Recall));
+            assert_eq!(way.delivery.is_ours(), ours_still, "{occupant:?}");
+            if !ours_still {
+                assert_eq!(way.seconds_until_attached(), 2, "its link may be about to go");
+            }
+            assert_eq!(way.delivery.disown(way.now), ours_still);
+            assert!(!way.delivery.is_ours());
+        }
+    }
+
+    #[test]
+    fn what_somebody_starts_as_it_is_attached_waits() {
+        let mut way = Way::of(vf());
+        way.on(&Occupant::Nobody);
+        way.attached(Ok(()));
+        assert_eq!(way.on(&Occupant::Started { mac: Some(MAC), port: 3 }), None);
+        assert!(way.delivery.is_ours());
+        assert_eq!(way.on(&ours()), Some(Move::Post));
+    }
+
+    #[test]
     fn it_is_attached_posted_and_taken() {
         let mut way = Way::of(vf());
         assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));

@@ -263,6 +263,81 @@ mod tests {
         links.into_iter().map(|link| link.index).collect()
     }
 
+    fn link(index: u32, parent: Parent) -> Link {
+        let name = IfName::new(format!("if{index}").as_bytes()).unwrap();
+        Link::plain(IfIndex::new(index).unwrap(), name, MacAddr([2; 6]), parent)
+    }
+
+    #[test]
+    fn what_is_known_of_its_device_stays_when_the_kernel_does_not_name_that() {
+        let heard = link(2, Parent::Unknown);
+        let mut table = table(std::slice::from_ref(&heard));
+        let pci = Parent::Pci("0000:01:00.0".parse().unwrap());
+        table.set_parent(heard.index, pci);
+        table.set_driver(heard.index, KernelDriver::Mlx);
+        let known = Link { parent: pci, driver: Some(KernelDriver::Mlx), ..heard.clone() };
+        assert_eq!(table.get(heard.index), Some(&known));
+        assert_eq!(table.update(heard.clone()), None, "nothing new");
+        let down = Link { up: false, ..known.clone() };
+        let change = Change { before: Some(known), after: Some(down.clone()) };
+        assert_eq!(table.update(Link { up: false, ..heard.clone() }), Some(change));
+        let other = Link { parent: Parent::Other, ..down.clone() };
+        let change = Change { before: Some(down), after: Some(other.clone()) };
+        assert_eq!(table.update(Link { parent: Parent::Other, up: false, ..heard }), Some(change));
+        let change = Change { before: Some(other), after: None };
+        assert_eq!((table.remove(change.before.as_ref().unwrap().index), table), (Some(change), LinkTable::new()));
+    }
+
+    #[test]
+    fn a_full_dump_tells_what_went_what_came_and_what_is_different() {
+        let [a, b, c, d] = [2, 3, 4, 5].map(|index| link(index, Parent::Other));
+        let mut table = table(&[a.clone(), b.clone(), c.clone()]);
+        let down = Link { up: false, ..c.clone() };
+        let changes = table.replace(vec![d.clone(), b.clone(), down.clone()]);
+        let want = [(Some(a), None), (None, Some(d.clone())), (Some(c), Some(down.clone()))];
+        assert_eq!(changes, want.map(|(before, after)| Change { before, after }));
+        assert!(table.iter().eq([&b, &down, &d]));
+    }
+
+    #[test]
+    fn parents_and_kernel_drivers() {
+        let pci = Parent::Pci("0000:01:00.0".parse().unwrap());
+        let unreadable = Parent::Unreadable(Unreadable::NotMounted);
+        // Whether it is unknown, on the PCI bus, NetVSC.
+        for (parent, want) in [
+            (Parent::Unknown, (true, false, false)),
+            (unreadable, (true, false, false)),
+            (Parent::None, (false, false, false)),
+            (pci, (false, true, false)),
+            (Parent::NetVsc, (false, false, true)),
+            (Parent::Other, (false, false, false)),
+        ] {
+            let link = link(2, parent);
+            assert_eq!((parent.is_unknown(), link.is_on_pci(), link.is_netvsc()), want, "{parent:?}");
+        }
+        for (name, want) in [
+            ("mlx4_core", KernelDriver::Mlx),
+            ("mlx5_core", KernelDriver::Mlx),
+            ("mana", KernelDriver::Mana),
+            ("mana_ib", KernelDriver::Other),
+            ("ixgbevf", KernelDriver::Other),
+        ] {
+            assert_eq!(KernelDriver::of_name(name.as_bytes()), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn why_sysfs_does_not_tell_is_said_with_what_to_do() {
+        for (why, parts) in [
+            (Unreadable::Errno(libc::EACCES), ["Permission denied", "make it readable"]),
+            (Unreadable::NotMounted, ["no sysfs at /sys", "mount it"]),
+            (Unreadable::Elsewhere, ["another network namespace", "mount that of this one"]),
+        ] {
+            let text = why.to_string();
+            assert!(parts.into_iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_dump_that_is_not_full_takes_no_link_away(before in any_links(), dump in any_links()) {

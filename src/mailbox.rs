@@ -106,6 +106,7 @@ mod tests {
         }
         mailbox.post(B.parse().unwrap()).unwrap();
         assert!(!mailbox.is_empty());
+        assert_eq!(mailbox.descriptor(), mailbox.read.as_raw_fd());
         assert_eq!(read_all(&mailbox), "7870:00:00.0\n");
         assert!(mailbox.is_empty());
     }

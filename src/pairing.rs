@@ -422,6 +422,7 @@ mod tests {
             assert_eq!(used.map(|(link, used)| (link.index.get(), used)), want, "{what}");
         }
         assert_eq!(master.to_string(), "is enslaved to if9 (ifindex 9)");
+        assert_eq!(Use::Enslaved(index(9), None).to_string(), "is enslaved to ifindex 9");
         assert_eq!(upper.to_string(), "is the lower device of if9 (ifindex 9)");
     }
 
@@ -505,6 +506,61 @@ mod tests {
         assert_eq!(unclear_for_choice(&links, &by_name(2), None), [index(2), index(4)]);
         assert_eq!(unclear_for_choice(&links, &by_name(5), None), [index(3)]);
         assert_eq!(unclear_for_netvsc_links(&links), [2, 3, 4].map(index));
+    }
+
+    #[test]
+    fn of_which_links_nobody_tells_whether_they_are_netvsc() {
+        let name = |raw: u32| IfName::new(format!("if{raw}").as_bytes()).unwrap();
+        let loopback = Link { ethernet: false, ..link(1, A, Parent::Unknown) };
+        let links = table([
+            loopback,
+            netvsc(2, A),
+            Link { ethernet: false, ..netvsc(3, A) },
+            link(4, A, Parent::Unreadable(Unreadable::NotMounted)),
+            link(5, A, Parent::Unknown),
+            pci(6, A),
+        ]);
+        assert_eq!(untold(&links), Some((name(4), 1, Unreadable::NotMounted)));
+        assert!(netvsc_links(&links).map(|link| link.index).eq([index(2)]));
+        let links = table([link(5, A, Parent::Unknown)]);
+        assert_eq!(untold(&links), Some((name(5), 0, Unreadable::Errno(libc::ENOENT))));
+        assert_eq!(untold(&table([netvsc(2, A), pci(6, A)])), None);
+    }
+
+    #[test]
+    fn a_link_concerns_a_side_that_is_its_own_or_that_it_resembles() {
+        let side = Side { index: index(2), mac: Some(A), first_mac: Some(B) };
+        let other = MacAddr([9; 6]);
+        for (link, want) in [
+            (netvsc(2, other), true),
+            (netvsc(3, A), false),
+            (pci(5, A), true),
+            (pci(5, B), true),
+            (permanent(pci(5, other), A), true),
+            (permanent(pci(5, other), B), true),
+            (enslaved(pci(5, other), 2), true),
+            (enslaved(pci(5, other), 3), false),
+            (Link { ethernet: false, ..pci(5, A) }, false),
+        ] {
+            assert_eq!(concerns(&link, &side), want, "{link:?}");
+        }
+        let unaddressed = Side { mac: None, first_mac: None, ..side };
+        assert!(!concerns(&Link { mac: None, ..pci(5, A) }, &unaddressed), "no address is not the same address");
+    }
+
+    #[test]
+    fn a_selector_names_a_link_by_name_or_address() {
+        let link = netvsc(2, A);
+        let long = Selector::Alternative(crate::args::AltName::new(b"the_first_of_the_rack").unwrap());
+        for (selector, want) in [
+            (by_name(2), true),
+            (by_name(3), false),
+            (Selector::Mac(A), true),
+            (Selector::Mac(B), false),
+            (long, false),
+        ] {
+            assert_eq!(names(&selector, &link), want, "{selector}");
+        }
     }
 
     fn any_link() -> impl Strategy<Value = Link> {

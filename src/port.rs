@@ -508,6 +508,177 @@ mod tests {
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
     }
 
+    #[test]
+    fn what_a_port_and_its_fallback_are_called_and_what_that_one_lacks() {
+        for (fallback, name, module) in
+            [(Fallback::Tap, "net_tap_vsc0", "sch_multiq"), (Fallback::AfPacket, "net_af_packet_vsc0", "CAP_NET_RAW")]
+        {
+            let port = port(fallback);
+            assert_eq!(port.to_string(), "net_failsafe_vsc0 (eth1, ifindex 3)");
+            assert_eq!(port.id.failsafe_name().as_c_str(), c"net_failsafe_vsc0");
+            assert_eq!(port.fallback_name().to_str().unwrap(), name);
+            let advice = port.fallback_advice();
+            assert!(
+                advice.starts_with(&format!("{name} did not come up on eth1")) && advice.contains(module),
+                "{advice}"
+            );
+        }
+        assert_eq!(PortId(12).to_string(), "12");
+    }
+
+    #[test]
+    fn its_link_is_followed_and_what_that_was_at_first_stays() {
+        let mut port = port(Fallback::Tap);
+        let first = port.side();
+        let now = |name: &[u8]| Link::plain(first.index, IfName::new(name).unwrap(), MacAddr([6; 6]), Parent::NetVsc);
+        port.follow(&now(b"lan0"));
+        assert_eq!(port.to_string(), "net_failsafe_vsc0 (lan0, ifindex 3)");
+        assert_eq!(port.side(), Side { mac: Some(MacAddr([6; 6])), ..first });
+        port.follow(&now(b"a),exec(b"));
+        assert_eq!(port.to_string(), "net_failsafe_vsc0 (lan0, ifindex 3)");
+    }
+
+    #[test]
+    fn an_address_is_told_of_when_the_port_or_its_vf_has_it_and_the_port_serves() {
+        let address = Configuration::Address("192.0.2.1".parse().unwrap(), 24);
+        let (vf, now) = (vf(1), Instant::now());
+        for (index, orphaned, want) in [
+            (IfIndex::new(3).unwrap(), false, true),
+            (vf.index, false, true),
+            (IfIndex::new(9).unwrap(), false, false),
+            (IfIndex::new(3).unwrap(), true, false),
+        ] {
+            let mut port = port(Fallback::Tap);
+            port.set_vf(Some(vf), now);
+            port.orphaned = orphaned;
+            port.note_address(index, &address);
+            assert_eq!(port.address_told, want, "{index}, {orphaned}");
+        }
+    }
+
+    #[test]
+    fn a_vf_is_another_when_its_link_or_its_function_is() {
+        let now = Instant::now();
+        let known = vf(1);
+        for (found, arrived, why) in [
+            (known, false, "nothing new"),
+            (VfLink { up: false, ..known }, false, "it is down"),
+            (VfLink { index: vf(2).index, ..known }, true, "another link"),
+            (VfLink { address: vf(2).address, ..known }, true, "another function"),
+        ] {
+            let mut port = port(Fallback::Tap);
+            port.set_vf(Some(known), now);
+            port.log_arrival();
+            port.set_vf(Some(found), now);
+            assert_eq!((port.vf(), port.arrival_unlogged), (Some(&found), arrived), "{why}");
+        }
+    }
+
+    #[test]
+    fn whose_a_function_is_on_its_way_to_failsafe() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        let function = Some(vf(1).address);
+        let whose = |port: &Port| (port.claimed(), port.offered(), port.taken(), port.pending().is_some());
+        assert_eq!(whose(&port), (None, None, None, false), "there is none");
+        port.set_vf(Some(vf(1)), now);
+        assert_eq!(whose(&port), (None, None, None, true), "it waits");
+        deliver(&mut port, &Occupant::Nobody, now);
+        assert_eq!(whose(&port), (function, None, None, false), "it is being attached");
+        port.attached(vf(1).address, Ok(()), now).unwrap();
+        assert_eq!(whose(&port), (function, function, None, true), "it is attached");
+        let ours = Occupant::Ours { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
+        deliver(&mut port, &ours, now);
+        assert_eq!(whose(&port), (function, function, None, true), "it is posted");
+        take(&port);
+        assert_eq!(port.device_removed(now), None, "failsafe has it");
+        deliver(&mut port, &ours, now);
+        assert_eq!(whose(&port), (None, None, function, true), "it is failsafe's");
+        assert!(port.is_at_rest(now + SECOND));
+        port.phase = Phase::CloseDeferred;
+        assert!(!port.is_at_rest(now + SECOND), "it is to be closed");
+        port.set_vf(None, now);
+        assert_eq!(whose(&port), (None, None, function, false), "it went, and failsafe may still have it");
+    }
+
+    #[test]
+    fn a_port_whose_link_is_gone_gives_back_what_failsafe_has_not_read() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        assert_eq!(port.orphan(), Some(vf(1).address));
+        assert!(port.orphaned && port.vf().is_none());
+        assert_eq!(take(&port), "");
+    }
+
+    #[test]
+    fn what_is_attached_and_not_posted_yet_is_given_back() {
+        let (now, function) = (Instant::now(), vf(1).address);
+        for gives_back in
+            [|port: &mut Port, now| port.device_removed(now), |port: &mut Port, now| port.set_vf(None, now)]
+        {
+            let mut port = port(Fallback::Tap);
+            port.set_vf(Some(vf(1)), now);
+            assert_eq!(port.attached(function, Ok(()), now), None, "nobody was asked to");
+            deliver(&mut port, &Occupant::Nobody, now);
+            port.attached(function, Ok(()), now).unwrap();
+            assert_eq!(gives_back(&mut port, now), Some(function));
+        }
+    }
+
+    #[test]
+    fn a_vf_that_comes_back_to_its_function_does_not_wait_for_itself() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        take(&port);
+        port.set_vf(None, now);
+        port.set_vf(Some(vf(1)), now);
+        assert_eq!((port.taken(), port.held_before()), (Some(vf(1).address), None));
+    }
+
+    #[test]
+    fn only_news_of_a_vf_have_it_tried_again_at_once() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        port.set_vf(Some(vf(1)), now);
+        deliver(&mut port, &Occupant::Nobody, now);
+        port.attached(vf(1).address, Err(Errno(libc::EIO)), now).unwrap();
+        port.set_vf(Some(vf(1)), now);
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now), None, "nothing new");
+        let renamed = VfLink { name: IfName::new(b"vf1").unwrap(), ..vf(1) };
+        port.set_vf(Some(renamed), now);
+        assert_eq!(deliver(&mut port, &Occupant::Nobody, now), Some(Order::Attach(vf(1).address)));
+    }
+
+    #[test]
+    fn a_rival_is_kept_in_mind() {
+        let mut port = port(Fallback::Tap);
+        for rival in [None, Some(vf(2).index), None] {
+            port.note_rival(rival);
+            assert_eq!(port.rival, rival);
+        }
+    }
+
+    #[test]
+    fn a_vf_that_waits_for_its_verbs_is_looked_at_for_a_while() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        assert!(!port.waits_for_verbs(now), "there is none");
+        for (driver, want) in [(KernelDriver::Mlx, true), (KernelDriver::Other, false)] {
+            port.set_vf(Some(VfLink { driver: Some(driver), ..vf(1) }), now);
+            assert_eq!(port.waits_for_verbs(now), want, "{driver:?}");
+        }
+    }
+
+    #[test]
+    fn a_vf_that_another_port_gets_after_failsafe_had_it_begins_anew() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        post(&mut port, 1, now);
+        take(&port);
+        deliver(&mut port, &Occupant::Busy { by: None }, now);
+        port.posted_elsewhere(vf(2).address, now);
+        assert_eq!(port.taken(), Some(vf(1).address));
+        assert!(port.is_at_rest(now), "as before");
+        port.posted_elsewhere(vf(1).address, now);
+        assert_eq!(port.taken(), None);
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
     const FREE: Occupant = Occupant::Unowned { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
 

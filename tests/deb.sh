@@ -138,6 +138,12 @@ echo "deb.sh: ours takes its place, and our driver answers"
 quietly apt-get install --yes --no-install-recommends "./$package"
 expect_our_driver
 
+tool=vdev-netvsc-which-pmd
+[ "$(dpkg-query --search "$(command -v $tool)" | cut -d : -f 1)" = "$ours" ] || fail "$tool is not of $ours"
+status=0
+$tool lo >"$log" 2>&1 || status=$?
+{ [ $status = 1 ] && grep -q "^$tool: " "$log"; } || fail "$tool ends with $status and says: $(cat "$log")"
+
 echo "deb.sh: Debian's package is asked for, and the C driver answers"
 quietly apt-get install --yes --no-install-recommends "$debians"
 expect_c_driver

@@ -41,6 +41,28 @@ impl Vm {
         Self { hyperv }
     }
 
+    /// Has sysfs show the VF's function as one of another kernel driver, with the interface `other` beside the VF if
+    /// there is one.
+    fn function_becomes(&self, driver: &str, other: Option<&str>) {
+        let shell = |command: &str| self.hyperv.0.shell(command);
+        shell(&format!("ln -s $(readlink -f /sys/bus/pci/devices/{VF}) /run/real"));
+        shell("mkdir -p /run/net /run/function/net && mount -o bind /run/real/net /run/net");
+        // What EAL's scan reads.
+        shell(
+            "for file in vendor device subsystem_vendor subsystem_device class numa_node resource; do \
+             cat /run/real/$file >/run/function/$file; done",
+        );
+        shell(&format!("ln -s ../bus/pci /run/function/subsystem && ln -s ../drivers/{driver} /run/function/driver"));
+        let nets = shell("ls /run/net");
+        for net in nets.split_whitespace().chain(other) {
+            shell(&format!("mkdir /run/function/net/{net}"));
+        }
+        shell("mount -o bind /run/function $(readlink /run/real)");
+        for net in nets.split_whitespace() {
+            shell(&format!("mount -o bind /run/net/{net} /run/real/net/{net}"));
+        }
+    }
+
     /// What is configured on eth1.
     fn configured(&self) -> String {
         self.hyperv.0.shell("ip address show dev eth1; ip route show table all dev eth1; tc qdisc show dev eth1")
@@ -98,6 +120,55 @@ fn its_stories_are_told_and_undone() {
         assert!(said.lines().any(|line| line.starts_with(story)), "{story}: {said}");
     }
     vm.expect_undone(&configured);
+}
+
+/// The rows of the table that the script prints: story, sent, by fallback, by VF, lost.
+fn rows(said: &str) -> Vec<(&str, [u32; 4])> {
+    let row = |line| {
+        let (story, numbers) = str::split_at_checked(line, 48)?;
+        let numbers: Vec<u32> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        Some((story.trim_end(), numbers.try_into().ok()?))
+    };
+    said.lines().filter_map(row).collect()
+}
+
+#[test]
+#[ignore = "make guest plays it"]
+fn on_a_host_with_mana_the_port_goes_by_the_kernel_and_the_vf_stays_plugged_in() {
+    let vm = Vm::boot();
+    vm.function_becomes("mana", None);
+    let (configured, vf) = (vm.configured(), vm.hyperv.0.shell("cat /run/net/*/ifindex"));
+    vm.begin("-p 10.1.0.1");
+    let (said, status) = vm.end();
+    println!("{said}");
+    assert_eq!(status, "0", "{said}");
+    let mana =
+        format!("the VF at {VF} is MANA's: the port goes by the kernel (docs/mana.md), and the VF stays plugged in");
+    assert!(said.starts_with(&mana), "{said}");
+    let want = [("port up on the fallback", [100, 100, 0, 0]), ("testpmd killed and started anew", [100, 100, 0, 0])];
+    assert_eq!(rows(&said), want);
+    assert_eq!(vm.hyperv.0.shell("cat /run/net/*/ifindex"), vf);
+    vm.expect_undone(&configured);
+}
+
+#[test]
+#[ignore = "make guest plays it"]
+fn a_vf_whose_function_has_other_interfaces_stays_plugged_in() {
+    let vm = Vm::boot();
+    vm.function_becomes("vmxnet3", Some("other"));
+    let (configured, vf) = (vm.configured(), vm.hyperv.0.shell("cat /run/net/*/ifindex"));
+    vm.begin("-p 10.1.0.1");
+    let (said, status) = vm.end();
+    println!("{said}");
+    assert_eq!(status, "0", "{said}");
+    assert!(
+        said.starts_with(&format!("the VF at {VF} has other interfaces as well, so it stays plugged in")),
+        "{said}"
+    );
+    let stories: Vec<&str> = rows(&said).into_iter().map(|(story, _)| story).collect();
+    assert_eq!(stories, ["port up on the fallback", "testpmd killed and started anew"]);
+    assert_eq!(vm.hyperv.0.shell("cat /run/net/*/ifindex"), vf);
+    assert_eq!(vm.configured(), configured);
 }
 
 #[test]

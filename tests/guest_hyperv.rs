@@ -7,7 +7,7 @@ mod stage;
 #[allow(dead_code, reason = "the others play in examples/guest.rs")]
 mod stories;
 
-use stage::{App, BUILD, Driver, Hyperv, MAC, Place, exchange, expect_answer};
+use stage::{App, BUILD, Driver, Hyperv, MAC, Place, exchange, expect_answer, wait_for};
 use stories::{FAILSAFE, ONE, TWO};
 
 const OTHER_MAC: &str = "00:15:5d:00:00:02";
@@ -120,6 +120,85 @@ fn what_an_instance_takes_without_a_name_with_one_and_when_told_to_ignore() {
         assert_eq!(app.served(), served, "{vdev}");
         app.quit();
     }
+}
+
+/// NetVSC interfaces as hosts use them, what puts each to use (`@` is the interface), and how the driver calls that.
+const USED: [(&str, &str, &str); 6] = [
+    ("vlanned", "add link @ name vlan5 type vlan id 5", "is the lower device of vlan5"),
+    ("bonded", "add bond1 type bond mode active-backup", "is enslaved to bond1"),
+    ("teamed", "add team1 type team", "is enslaved to team1"),
+    ("routed", "add vrf1 type vrf table 7", "is enslaved to vrf1"),
+    ("shared", "add link @ name ipvlan1 type ipvlan mode l2", "is the lower device of ipvlan1"),
+    ("paired", "add link @ name vlan6 type vlan id 6", "is the lower device of vlan6"),
+];
+
+#[test]
+#[ignore = "make guest plays it"]
+fn what_a_vlan_a_bond_or_a_vrf_uses_is_left_alone_unless_it_is_named() {
+    let mut hyperv = Hyperv::boot(Driver::Ours);
+    hyperv.0.shell("modprobe -a 8021q bonding ipvlan team vrf");
+    let mac = |number: usize| format!("00:15:5d:00:01:{number:02x}");
+    for (number, (name, ..)) in USED.into_iter().enumerate() {
+        hyperv.netvsc_appears(name, &mac(number));
+    }
+    hyperv.netvsc_appears("eth1", MAC);
+    hyperv.vf_appears("vf0", ONE, &mac(5));
+    hyperv.expect_enslaved(ONE, "paired");
+    let shell = |command: String| hyperv.0.shell(&command).trim_end().to_owned();
+    let vf = shell(format!("ls /sys/bus/pci/devices/{ONE}/net"));
+    let labelled = |name: &str| format!("{name} (ifindex {})", shell(format!("cat /sys/class/net/{name}/ifindex")));
+    let uses = USED.map(|(name, link, what)| {
+        shell(format!("ip link {}", link.replace('@', if name == "paired" { &vf } else { name })));
+        let upper = what.rsplit(' ').next().unwrap();
+        if what.contains("enslaved") {
+            shell(format!("ip link set {name} down && ip link set {name} master {upper}"));
+        }
+        shell(format!("ip link set {name} up && ip link set {upper} up"));
+        // A VRF's own address says nothing of its ports.
+        shell(format!("ip addr add 10.{}.0.4/24 dev {upper}", shell(format!("cat /sys/class/net/{upper}/ifindex"))));
+        let used = what.replace(upper, &labelled(upper));
+        if name == "paired" { format!("has the VF {}, which {used}", labelled(&vf)) } else { used }
+    });
+
+    let mut app = App::start_saying("notice", &["-b", ONE]);
+    let skipped =
+        |((name, ..), what): ((&str, _, _), &String)| format!("net_vdev_netvsc: {} {what}, skipping", labelled(name));
+    let want: Vec<String> = USED.into_iter().zip(&uses).map(skipped).collect();
+    let said: Vec<String> = app.said().into_iter().filter(|line| line.contains("skipping")).collect();
+    assert_eq!(said, want);
+    assert_eq!(app.served(), ["eth1"]);
+    app.quit();
+
+    let mut app = App::start_saying("warning", &["-b", ONE, "--vdev=net_vdev_netvsc,ignore=1"]);
+    for (number, ((name, ..), what)) in USED.into_iter().zip(&uses).enumerate() {
+        let said = app.said().len();
+        app.ok(&format!("attach net_vdev_netvsc0 iface={name}"));
+        assert_eq!(app.served(), [name]);
+        let breaks = "which may no longer get what comes in; taking it, as it was named";
+        assert_eq!(app.said()[said..], [format!("net_vdev_netvsc0: {} {what}, {breaks}", labelled(name))]);
+        app.ok(&format!("start {FAILSAFE}"));
+        let wire = if name == "paired" { "vf0p".to_owned() } else { format!("{name}p") };
+        expect_answer(&wire, &mac(number));
+        app.ok("detach net_vdev_netvsc0");
+    }
+}
+
+#[test]
+#[ignore = "make guest plays it"]
+fn an_address_that_comes_to_an_interface_that_is_served_is_warned_of_once() {
+    let hyperv = hyperv();
+    let app = App::start_saying("warning", &[]);
+    let index = hyperv.0.shell("cat /sys/class/net/eth1/ifindex");
+    let line = format!(
+        "{FAILSAFE} (eth1, ifindex {}): eth1 has got address 10.1.0.4/24, at which the kernel may not be reached: the \
+         port takes its frames; take it off, or give the port up",
+        index.trim_end()
+    );
+    hyperv.0.shell("ip addr add 10.1.0.4/24 dev eth1");
+    wait_for("a warning", || (app.said() == [line.clone()]).then_some(()));
+    hyperv.0.shell("ip addr add 10.1.0.5/24 dev eth1 && ip addr del 10.1.0.4/24 dev eth1");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(app.said(), [line], "also after a tick");
 }
 
 #[test]

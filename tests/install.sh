@@ -125,6 +125,10 @@ install
 expect_ours
 [ "$(pkg-config --variable=libdir librte_net_vdev_netvsc)" = "$libdir" ] || fail "the pkg-config file is not found"
 cmp -s "$project/include/vdev_netvsc.h" "$includedir/vdev_netvsc.h" || fail "the header is not in $includedir"
+tool=vdev-netvsc-which-pmd
+status=0
+said=$("$(pkg-config --variable=prefix libdpdk)/bin/$tool" lo 2>&1) || status=$?
+case $status,$said in "1,$tool: "*) ;; *) fail "$tool ends with $status and says: $said" ;; esac
 [ "$(find "$(dirname "$plugin")" -newer "$memory/root-was" -name '*netvsc*.so*' ! -name '*.replaced')" = "$plugin" ] ||
 	fail "EAL finds something else beside the plugin"
 uninstall
@@ -220,6 +224,8 @@ stage() {
 	for name in librte_net_vdev_netvsc.so librte_net_vdev_netvsc.a pkgconfig/librte_net_vdev_netvsc.pc; do
 		[ -f "$root$libraries/$name" ] || fail "no $root$libraries/$name"
 	done
+	[ -x "$root$prefix/bin/$tool" ] || fail "no $tool in $root$prefix/bin"
+	[ -f "$root$prefix/share/man/man1/$tool.1" ] || fail "no manual page of $tool"
 	named=$(PKG_CONFIG_PATH="$root$libraries/pkgconfig" pkg-config --variable=libdir librte_net_vdev_netvsc)
 	[ "$named" = "$libraries" ] || fail "the pkg-config file says $named"
 	[ -f "$root$prefix${includedir#"$(pkg-config --variable=prefix libdpdk)"}/vdev_netvsc.h" ] || fail "no header"

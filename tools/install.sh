@@ -3,6 +3,7 @@
 #
 # usage, by "meson install" (see meson.build), which sets DESTDIR and MESON_*:
 #     install.sh file <source> <place>
+#     install.sh program <source> <place>
 #     install.sh link <target> <place>
 #     install.sh cache
 # usage, by "make uninstall", which may set DESTDIR:
@@ -87,6 +88,8 @@ place() {
 	new=$(dirname "$to")/.$(basename "$to").new
 	if [ "$kind" = link ]; then
 		ln -sf "$from" "$new"
+	elif [ "$kind" = program ]; then
+		install -m 755 "$from" "$new"
 	else
 		install -m 644 "$from" "$new"
 	fi
@@ -141,7 +144,7 @@ refresh_cache() {
 }
 
 case $#,${1:-} in
-3,file | 3,link)
+3,file | 3,program | 3,link)
 	find_list "$MESON_BUILD_ROOT"
 	place "$@"
 	;;

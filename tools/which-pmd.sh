@@ -5,7 +5,7 @@
 #
 # Says which of DPDK's drivers is to take a NetVSC interface on this host, and why: net_vdev_netvsc, or net_netvsc where
 # the VFs are MANA's (docs/mana.md). An interface that uio_hv_generic has already is named by its VMBus device. Needs no
-# root, and nothing of this project: copy it into an image.
+# root, and nothing of this project: copy it into an image. Installed, its name is vdev-netvsc-which-pmd.
 #
 #   -w  how long to wait for the VF of an interface that has none; by default not at all
 #   -s  where sysfs is, by default /sys
@@ -14,7 +14,7 @@
 set -u
 
 fail() {
-	echo "which-pmd.sh: $2" >&2
+	echo "${0##*/}: $2" >&2
 	exit "$1"
 }
 
@@ -25,7 +25,7 @@ use() {
 
 sysfs=/sys
 patience=0
-usage="usage: which-pmd.sh [-w seconds] [-s sysfs] interface"
+usage="usage: ${0##*/} [-w seconds] [-s sysfs] interface"
 while getopts s:w: option; do
 	case $option in
 	s) sysfs=$OPTARG ;;

@@ -167,6 +167,12 @@ mod tests {
     }
 
     #[test]
+    fn a_dump_is_asked_for_as_one() {
+        let message = build_dump(18, 7, b"1234", &[(1, b"a")]);
+        assert_eq!(message, build(18, NLM_F_REQUEST | NLM_F_DUMP, 7, b"1234", &[(1, b"a")]));
+    }
+
+    #[test]
     fn attributes_before_a_broken_one_are_kept() {
         for (name, broken) in [("too long", [9, 0, 2, 0, 1, 1, 1, 1]), ("too short", [3, 0, 2, 0, 1, 1, 1, 1])] {
             let mut broken = broken;

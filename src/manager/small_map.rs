@@ -113,6 +113,23 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    #[test]
+    fn what_else_a_map_does() {
+        let mut map = SmallMap::default();
+        assert!(map.is_empty());
+        assert!(map.insert_new(3, 'c') && map.insert_new(1, 'a') && !map.insert_new(3, 'x'));
+        assert!(!map.is_empty() && map.keys().eq(&[1, 3]) && map.values().eq(&['a', 'c']));
+        *map.get_mut(&3).unwrap() = 'C';
+        assert_eq!(map.get_mut(&2), None);
+        map.values_mut().for_each(|value| value.make_ascii_uppercase());
+        let mut more = SmallMap::new();
+        more.insert(2, 'b');
+        more.insert(3, 'y');
+        map.extend(more);
+        assert!(map.iter().eq([(&1, &'A'), (&2, &'b'), (&3, &'C')]));
+        assert!(map.map(|key, value| (*key > 1).then_some(*value)).iter().eq([(&2, &'b'), (&3, &'C')]));
+    }
+
     proptest! {
         #[test]
         fn it_is_a_map(changes: Vec<(u8, Option<u8>)>) {

@@ -27,6 +27,8 @@ mkdir -p "$guest"
 programs="dash dpdk-testpmd ip ping ss strace tc"
 plugins="bus_pci bus_vdev mempool_ring net_af_packet net_failsafe net_tap net_vdev_netvsc"
 modules="virtio_pci virtio_console virtio_net vmxnet3 tun sch_multiq sch_ingress cls_flower act_mirred act_skbedit act_gact"
+# Those that a story asks for: bonding brings a netdevice along.
+more_modules="8021q bonding ipvlan team vrf"
 
 # For another release, the archives that this machine uses, under the other name.
 apt_of_release() {
@@ -136,7 +138,7 @@ cp "$here/../azure.sh" "$root/mnt/tests/"
 cc -shared -fPIC $(pkg-config --cflags libdpdk) -o "$root/mnt/tests/libhyperv.so" "$here/../hyperv.c"
 
 # The modules, each with those that it needs.
-for module in $modules; do
+for module in $modules $more_modules; do
 	path=$(sed -n "s|^\([^:]*/$module\.ko[^:]*\):.*|\1|p" "$kernel/lib/modules/$version/modules.dep")
 	[ -n "$path" ] || fail "$package has no module $module"
 	sed -n "s|^$path: *||p" "$kernel/lib/modules/$version/modules.dep" | tr ' ' '\n'

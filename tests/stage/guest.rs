@@ -33,7 +33,7 @@ const FOLDER: &str = "/run";
 const APPS: u32 = 6;
 
 /// Root ports, behind which NICs are plugged: the one at bus 1 takes what is at 0000:01:00.0.
-const PCI_PORTS: u32 = 6;
+const PCI_PORTS: u32 = 10;
 
 /// NetVSC NICs go behind this root port and those after it, VFs where their addresses say.
 const FIRST_NETVSC_BUS: u32 = 4;
