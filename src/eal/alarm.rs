@@ -10,7 +10,7 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Errno, guard, sys};
@@ -34,15 +34,15 @@ pub type Callback = fn(&OnInterruptThread);
 /// Calls `callback` once, on the EAL interrupt thread, after `delay` (rounded up to a microsecond at least).
 ///
 /// # Errors
-/// When EAL has no memory or is not initialized.
+/// When EAL has no memory.
 pub fn set(delay: Duration, callback: Callback) -> Result<(), Errno> {
-    arm(delay, run, callback as *mut c_void)
-}
-
-fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) -> Result<(), Errno> {
     let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX).max(1);
-    // SAFETY: each thunk accepts the argument that its caller in this file passes with it.
-    let returned = unsafe { sys::rte_eal_alarm_set(micros, Some(thunk), argument) };
+    // SAFETY: `run` takes a callback as its argument.
+    let returned = unsafe { sys::rte_eal_alarm_set(micros, Some(run), callback as *mut c_void) };
+    // It is in EAL's list, whose timer could not be set: it fires with the next that can. Set once more it would fire twice.
+    if returned == -1 {
+        return Ok(());
+    }
     Errno::check(returned).map(|_| ())
 }
 
@@ -53,7 +53,10 @@ fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut
 pub(super) unsafe extern "C" fn run(callback: *mut c_void) {
     // SAFETY: a callback by the caller's duty; function and data pointers have one size on every platform of DPDK.
     let callback = unsafe { std::mem::transmute::<*mut c_void, Callback>(callback) };
-    guard("callback on the interrupt thread", (), || callback(&OnInterruptThread(PhantomData)));
+    guard("callback on the interrupt thread", (), || {
+        stand_still();
+        callback(&OnInterruptThread(PhantomData));
+    });
 }
 
 /// Tells whether this is the EAL interrupt thread.
@@ -100,50 +103,53 @@ impl Drop for Parked {
     }
 }
 
-/// Has the interrupt thread stand still until what is returned ends; `None` when it does not come within `patience`. Does
-/// nothing on that thread. Not to be called while it is parked.
+/// Has the interrupt thread stand still until what is returned ends. Does nothing on that thread. Not to be called while
+/// it is parked.
 ///
 /// Two threads that hot-plug at once meet in lists of EAL's that have no lock: those of device arguments, of PCI
 /// devices and of ports. Also, closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the
 /// vdev list lock which our caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked nothing of it is
 /// running; when it does not come, it is perhaps waiting for just that lock, and the caller must let go.
-pub fn park_interrupt_thread(patience: Duration) -> Option<Parked> {
+///
+/// # Errors
+/// `EBUSY` when it does not come within `patience`; `ENOMEM` when it cannot be called, and does not come within
+/// `without_memory` by itself.
+pub fn park_interrupt_thread(patience: Duration, without_memory: Duration) -> Result<Parked, Errno> {
     if on_interrupt_thread() {
-        return Some(Parked(None));
+        return Ok(Parked(None));
     }
     let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
-    let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
-    // However this ends, the interrupt thread is not held by an alarm that it comes to later.
+    *called() = Some(Arc::clone(&parking));
+    // However this ends, the interrupt thread is not held by a call that it comes to later.
     let parked = Parked(Some(Arc::clone(&parking)));
-    if arm(Duration::ZERO, park, argument).is_err() {
-        // EAL may have taken the alarm all the same: it sets its timer after it has put the alarm into its list, and
-        // says so when that fails (`rte_eal_alarm_set`). So the reference that it was to own is not taken back.
-        return None;
-    }
-    let deadline = Instant::now() + patience;
+    // Without memory for an alarm the next callback of ours will do.
+    let asked = set(Duration::ZERO, |_| {});
+    let deadline = Instant::now() + if asked.is_ok() { patience } else { without_memory };
     let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
     while *phase == Phase::Called {
-        let left = deadline.checked_duration_since(Instant::now())?;
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            return Err(asked.err().unwrap_or(Errno(libc::EBUSY)));
+        };
         phase = parking.changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     drop(phase);
-    Some(parked)
+    Ok(parked)
 }
 
-/// The thunk of [`park_interrupt_thread`].
-///
-/// # Safety
-/// `parking` is a reference from [`Arc::into_raw`] that this call may take.
-unsafe extern "C" fn park(parking: *mut c_void) {
-    // SAFETY: from Arc::into_raw and given away, by the caller's duty; EAL calls an alarm once.
-    let parking = unsafe { Arc::from_raw(parking.cast::<Parking>().cast_const()) };
-    guard("parking the interrupt thread", (), || {
-        if parking.enter(Phase::Parked) == Phase::Over {
-            return;
-        }
-        let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        while *phase == Phase::Parked {
-            phase = parking.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
-        }
-    });
+/// Who has called the interrupt thread to stand still.
+fn called() -> MutexGuard<'static, Option<Arc<Parking>>> {
+    static CALLED: Mutex<Option<Arc<Parking>>> = Mutex::new(None);
+    CALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stands still while somebody wants that, on the interrupt thread.
+fn stand_still() {
+    let Some(parking) = called().take() else { return };
+    if parking.enter(Phase::Parked) == Phase::Over {
+        return;
+    }
+    let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
+    while *phase == Phase::Parked {
+        phase = parking.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+    }
 }
