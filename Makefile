@@ -59,6 +59,11 @@ soak: with-tests ## Have instances, links and VFs come and go at random for an h
 mutants: packages ## Change the rooms that decide, one line at a time, and see whether the unit tests notice; takes hours
 	$(ENDS_WITH_MAKE) tests/mutants.sh
 
+.PHONY: faults
+faults: with-tests ## Have each call of the plugin fail in each phase, in half an hour; takes PHASE, CALL and SEED (root)
+	FAULTS_PHASE="$(PHASE)" FAULTS_CALL="$(CALL)" FAULTS_SEED="$(SEED)" $(ENDS_WITH_MAKE) \
+		cargo test --quiet --locked --test failing_calls each_call_fails_in_each_phase -- --ignored --nocapture
+
 .PHONY: bench
 bench: with-tests ## Measure this driver and the C driver side by side, into docs/benchmarks.md; takes 100 minutes (root)
 	@tools/packages.sh bench

@@ -9,6 +9,7 @@ use std::process::Command;
 /// Every function of DPDK that the driver calls, by exact name.
 const FUNCTIONS: &[&str] = &[
     "rte_bus_find",
+    "rte_bus_find_by_device",
     "rte_bus_find_by_name",
     "rte_dev_devargs",
     "rte_dev_is_probed",

@@ -126,7 +126,7 @@ impl Args {
     /// At the first argument that is unknown, has no value or a value that is not accepted.
     pub fn parse(
         text: &CStr,
-        split: impl Fn(&CStr) -> Option<Vec<(CString, Option<CString>)>>,
+        split: impl FnOnce(&CStr) -> Option<Vec<(CString, Option<CString>)>>,
         parse_mac: impl Fn(&CStr) -> Option<MacAddr>,
     ) -> Result<Self, Error> {
         // Of iface=a=b kvargs makes the pair a=b, and so an interface name would become another argument.
@@ -249,7 +249,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Args, Error> {
-        Args::parse(&CString::new(text).unwrap(), kvargs::parse, kvargs::parse_mac)
+        Args::parse(&CString::new(text).unwrap(), |text| kvargs::parse(text).unwrap(), kvargs::parse_mac)
     }
 
     fn name(text: &str) -> Selector {

@@ -15,8 +15,8 @@
 //! polls, even when nothing can be attached there (`fs_read_fd`, `fs_bus_init`). So the VF is attached first, and its
 //! address posted while its port is there: failsafe takes a port over in the same poll in which it reads the address.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crate::address::{IfIndex, IfName, MacAddr, PciAddr};
 use crate::eal::Errno;
@@ -127,6 +127,14 @@ pub enum Hindrance {
     NotRead,
     /// DPDK cannot attach it.
     Failed(Errno),
+    /// Its port cannot be configured as the failsafe port is.
+    Unconfigured(Errno),
+    /// Its address cannot be put into the mailbox, for the reason that this errno says.
+    NotPosted(i32),
+    /// Its port cannot be let go of.
+    Kept(Errno),
+    /// DPDK does not tell who has its function.
+    Untold(Errno),
     /// DPDK attaches it, and no port comes of it.
     NoPort,
     /// Failsafe has it, and loses it at once.
@@ -182,6 +190,21 @@ impl fmt::Display for Hindrance {
                 f,
                 "cannot be attached: {error}; see the errors of its PMD above; trying again, after 60 s at most"
             ),
+            Self::Unconfigured(error) => write!(
+                f,
+                "cannot be configured as the port is: {error}; see the errors of its PMD above; trying again, after 60 s at \
+                 most"
+            ),
+            Self::NotPosted(errno) => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(f, "cannot be told to failsafe: {error}; trying again")
+            }
+            Self::Kept(error) => {
+                write!(f, "cannot be handed over to failsafe: {error}; trying again")
+            }
+            Self::Untold(error) => {
+                write!(f, "waits: DPDK does not tell who has its PCI function: {error}; trying again")
+            }
             Self::NoPort => f.write_str("was attached, and its PMD made no port; trying again, after 60 s at most"),
             Self::Lost => f.write_str(
                 "is lost by failsafe as soon as it has it: see its errors above; trying again, after 60 s at most",
@@ -302,6 +325,7 @@ impl Delivery {
                 (None, None)
             }
             Stage::Posted { since } => match situation.occupant {
+                Occupant::Untold(_) => (None, None),
                 // Of several ports the first may have gone.
                 Occupant::Unowned { mac } | Occupant::Ours { mac } if situation.is_sure && mac.is_some_and(&fits) => {
                     let late = now.duration_since(since) >= STUCK_AFTER;
@@ -320,6 +344,7 @@ impl Delivery {
                 (None, None)
             }
             Stage::Attached => match situation.occupant {
+                Occupant::Untold(error) => (None, self.put_off(Hindrance::Untold(*error), now)),
                 Occupant::Nobody | Occupant::Busy { .. } => {
                     self.ours = false;
                     let (_, hindrance) = self.fail(Hindrance::NoPort, now);
@@ -351,6 +376,7 @@ impl Delivery {
                     return (None, self.tell_late(Hindrance::HoldsOther, now));
                 }
                 match situation.occupant {
+                    Occupant::Untold(error) => (None, self.put_off(Hindrance::Untold(*error), now)),
                     Occupant::Nobody => {
                         self.stage = Stage::Attaching;
                         (Some(Move::Attach), None)
@@ -372,15 +398,26 @@ impl Delivery {
     }
 
     /// Takes the outcome of [`Move::Attach`].
-    pub fn attached(&mut self, outcome: Result<(), Errno>, now: Instant) -> Option<Hindrance> {
+    pub fn attached(&mut self, outcome: Result<(), Hindrance>, now: Instant) -> Option<Hindrance> {
         match outcome {
             Ok(()) => {
                 self.stage = Stage::Attached;
                 self.ours = true;
                 None
             }
-            Err(error) => self.fail(Hindrance::Failed(error), now).1,
+            Err(hindrance) => self.fail(hindrance, now).1,
         }
+    }
+
+    /// Notes that it cannot go on for a reason that is none of the VF's, and waits for a second.
+    pub fn put_off(&mut self, hindrance: Hindrance, now: Instant) -> Option<Hindrance> {
+        self.stage = Stage::Waiting { not_before: Some(now + pause(1)) };
+        self.tell(hindrance)
+    }
+
+    /// When it is tried again, if that is known.
+    pub fn next_try(&self) -> Option<Instant> {
+        if let Stage::Waiting { not_before } = self.stage { not_before } else { None }
     }
 
     /// Notes that [`Move::Post`] was done.
@@ -401,7 +438,7 @@ impl Delivery {
 
     fn is_lost(&mut self, occupant: &Occupant, since: Instant, idle_since: Option<Instant>, now: Instant) -> bool {
         let idle_since = match occupant {
-            Occupant::Busy { .. } => None,
+            Occupant::Busy { .. } | Occupant::Untold(_) => None,
             _ => Some(idle_since.unwrap_or(now)),
         };
         self.stage = Stage::Taken { since, idle_since };
@@ -500,7 +537,7 @@ mod tests {
             next
         }
 
-        fn attached(&mut self, outcome: Result<(), Errno>) {
+        fn attached(&mut self, outcome: Result<(), Hindrance>) {
             self.told.extend(self.delivery.attached(outcome, self.now));
         }
 
@@ -513,6 +550,32 @@ mod tests {
             }
             u32::try_from(self.now.duration_since(begin).as_secs()).unwrap()
         }
+    }
+
+    #[test]
+    fn a_vf_of_which_dpdk_does_not_tell_is_neither_let_go_nor_taken_for_anybodys_and_is_asked_for_again_in_a_second() {
+        let untold = Occupant::Untold(Errno(libc::ENOMEM));
+        let mut way = Way::of(vf());
+        assert_eq!(way.on(&untold), None);
+        assert_eq!(way.told, [Hindrance::Untold(Errno(libc::ENOMEM))]);
+        assert_eq!(way.on(&Occupant::Nobody), None, "not at once");
+        way.now += SECOND;
+        assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));
+        way.attached(Ok(()));
+        for _ in 0..3 {
+            assert_eq!(way.on(&untold), None, "it is attached, and stays");
+            way.now += SECOND;
+        }
+        assert_eq!(way.on(&ours()), Some(Move::Post), "a second later, however often it was not told");
+        assert_eq!(way.on(&untold), None, "not taken back");
+        way.is_read = true;
+        assert_eq!(way.on(&busy()), None);
+        for _ in 0..10 {
+            assert_eq!(way.on(&untold), None, "not lost");
+            way.now += SECOND;
+        }
+        assert!(way.delivery.is_taken());
+        assert_eq!(way.told.len(), 1);
     }
 
     fn busy() -> Occupant {
@@ -555,7 +618,7 @@ mod tests {
         let mut way = Way::of(vf());
         way.on(&Occupant::Nobody);
         for (pause, at_rest) in [(1, false), (2, false), (4, false), (8, true)] {
-            way.attached(Err(Errno(libc::EIO)));
+            way.attached(Err(Hindrance::Failed(Errno(libc::EIO))));
             assert_eq!(way.delivery.is_at_rest(way.now), at_rest, "tried again after {pause} s");
             assert!(!way.delivery.is_at_rest(way.now + (pause * SECOND).saturating_sub(LOOK)));
             assert_eq!(way.seconds_until_attached(), pause);
@@ -566,7 +629,7 @@ mod tests {
     fn it_is_left_to_the_tick_when_it_may_be_tried_again_and_cannot() {
         let mut way = Way::of(vf());
         way.on(&Occupant::Nobody);
-        way.attached(Err(Errno(libc::EIO)));
+        way.attached(Err(Hindrance::Failed(Errno(libc::EIO))));
         way.now += SECOND;
         assert_eq!(way.on(&busy()), None);
         assert!(way.delivery.is_at_rest(way.now));
@@ -671,7 +734,7 @@ mod tests {
         let mut pauses = Vec::new();
         way.on(&Occupant::Nobody);
         for _ in 0..9 {
-            way.attached(Err(Errno(libc::ENODEV)));
+            way.attached(Err(Hindrance::Failed(Errno(libc::ENODEV))));
             pauses.push(way.seconds_until_attached());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -684,7 +747,7 @@ mod tests {
         let mut way = Way::of(vf());
         way.on(&Occupant::Nobody);
         for _ in 0..5 {
-            way.attached(Err(Errno(libc::EIO)));
+            way.attached(Err(Hindrance::Failed(Errno(libc::EIO))));
             assert!(way.on(&Occupant::Nobody).is_none());
             way.delivery.link_changed();
             assert_eq!(way.on(&Occupant::Nobody), Some(Move::Attach));

@@ -57,7 +57,8 @@ fn remove(name: Option<CString>) -> c_int {
         Ok(()) => 0,
         Err(error) => {
             let name = name.to_string_lossy();
-            error!("{name}: not removed, as EAL's interrupt thread is hot-plugging: {error}; try again");
+            let why = if error.0 == libc::EBUSY { "as EAL's interrupt thread is hot-plugging" } else { "for now" };
+            error!("{name}: not removed, {why}: {error}; try again");
             -error.0
         }
     }

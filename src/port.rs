@@ -12,7 +12,7 @@ use log::{info, warn};
 
 use crate::address::{IfIndex, PciAddr};
 use crate::args::{DevargsSafe, Fallback};
-use crate::delivery::{Delivery, Move, Situation, VfLink};
+use crate::delivery::{Delivery, Hindrance, Move, Situation, VfLink};
 use crate::eal::Errno;
 use crate::eal::log::NOTICE;
 use crate::host::Configuration;
@@ -391,6 +391,11 @@ impl Port {
         delivered && self.phase != Phase::CloseDeferred
     }
 
+    /// When its VF is tried again, if that is known.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.vf.as_ref()?.1.next_try()
+    }
+
     /// Tells whether its VF has begun to wait for its ibverbs device, whose coming no link event tells.
     pub fn waits_for_verbs(&self, now: Instant) -> bool {
         self.vf.as_ref().is_some_and(|(vf, delivery)| delivery.waits_for_verbs(vf, now))
@@ -423,7 +428,7 @@ impl Port {
     }
 
     /// Takes the outcome of [`Order::Attach`]. `None` when its VF is another by now.
-    pub fn attached(&mut self, function: PciAddr, outcome: Result<(), Errno>, now: Instant) -> Option<()> {
+    pub fn attached(&mut self, function: PciAddr, outcome: Result<(), Hindrance>, now: Instant) -> Option<()> {
         let (vf, delivery) =
             self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_attaching())?;
         let vf = *vf;
@@ -431,6 +436,15 @@ impl Port {
             warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
         }
         Some(())
+    }
+
+    /// Notes that failsafe cannot get the port of a function that was posted: its address is taken back, and posted again
+    /// later.
+    pub fn not_handed_over(&mut self, function: PciAddr, error: Errno, now: Instant) {
+        if self.vf.as_ref().is_some_and(|(vf, delivery)| vf.address == function && delivery.is_posted()) {
+            self.drain();
+            self.put_off(Hindrance::Kept(error), now);
+        }
     }
 
     fn post(&mut self, vf: &VfLink, now: Instant) -> Option<Order> {
@@ -443,9 +457,18 @@ impl Port {
                 Some(Order::HandOver(vf.address))
             }
             Err(error) => {
-                warn!("{self}: cannot post VF {} at {}: {error}", vf.name, vf.address);
+                self.put_off(Hindrance::NotPosted(error.raw_os_error().unwrap_or(libc::EIO)), now);
                 None
             }
+        }
+    }
+
+    /// Puts the delivery of its VF off, and says once why.
+    fn put_off(&mut self, hindrance: Hindrance, now: Instant) {
+        let Some((vf, delivery)) = &mut self.vf else { return };
+        let vf = *vf;
+        if let Some(hindrance) = delivery.put_off(hindrance, now) {
+            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
         }
     }
 }
@@ -639,7 +662,7 @@ mod tests {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
         port.set_vf(Some(vf(1)), now);
         deliver(&mut port, &Occupant::Nobody, now);
-        port.attached(vf(1).address, Err(Errno(libc::EIO)), now).unwrap();
+        port.attached(vf(1).address, Err(Hindrance::Failed(Errno(libc::EIO))), now).unwrap();
         port.set_vf(Some(vf(1)), now);
         assert_eq!(deliver(&mut port, &Occupant::Nobody, now), None, "nothing new");
         let renamed = VfLink { name: IfName::new(b"vf1").unwrap(), ..vf(1) };
@@ -741,6 +764,22 @@ mod tests {
         post(&mut port, 1, now);
         assert_eq!(port.set_vf(None, now), Some(vf(1).address), "nobody else detaches it");
         assert_eq!(take(&port), "");
+    }
+
+    #[test]
+    fn a_vf_that_cannot_be_handed_over_is_taken_back_and_posted_again_in_a_second() {
+        let (mut port, now) = (port(Fallback::Tap), Instant::now());
+        let ours = Occupant::Ours { mac: Some(MacAddr([0, 1, 2, 3, 4, 5])) };
+        post(&mut port, 1, now);
+        for second in 0..3 {
+            let now = now + second * SECOND;
+            port.not_handed_over(vf(1).address, Errno(libc::ENOMEM), now);
+            assert_eq!(take(&port), "", "failsafe would ask for it in vain");
+            assert_eq!(port.next_try(), Some(now + SECOND));
+            assert_eq!(deliver(&mut port, &ours, now), None);
+            assert_eq!(deliver(&mut port, &ours, now + SECOND), Some(Order::HandOver(vf(1).address)));
+        }
+        assert_eq!(take(&port), "0000:01:00.0\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Errno, guard, sys};
@@ -35,15 +35,15 @@ pub type Callback = fn(&OnInterruptThread);
 /// Calls `callback` once, on the EAL interrupt thread, after `delay` (rounded up to a microsecond at least).
 ///
 /// # Errors
-/// When EAL has no memory or is not initialized.
+/// When EAL has no memory.
 pub fn set(delay: Duration, callback: Callback) -> Result<(), Errno> {
-    arm(delay, run, callback as *mut c_void)
-}
-
-fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) -> Result<(), Errno> {
     let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX).max(1);
-    // SAFETY: each thunk accepts the argument that its caller in this file passes with it.
-    let returned = unsafe { sys::rte_eal_alarm_set(micros, Some(thunk), argument) };
+    // SAFETY: `run` takes a callback as its argument.
+    let returned = unsafe { sys::rte_eal_alarm_set(micros, Some(run), callback as *mut c_void) };
+    // It is in EAL's list, whose timer could not be set: it fires with the next that can. Set once more it would fire twice.
+    if returned == -1 {
+        return Ok(());
+    }
     Errno::check(returned).map(|_| ())
 }
 
@@ -54,7 +54,10 @@ fn arm(delay: Duration, thunk: unsafe extern "C" fn(*mut c_void), argument: *mut
 pub(super) unsafe extern "C" fn run(callback: *mut c_void) {
     // SAFETY: a callback by the caller's duty; function and data pointers have one size on every platform of DPDK.
     let callback = unsafe { std::mem::transmute::<*mut c_void, Callback>(callback) };
-    guard("callback on the interrupt thread", (), || callback(&OnInterruptThread(PhantomData)));
+    guard("callback on the interrupt thread", (), || {
+        stand_still();
+        callback(&OnInterruptThread(PhantomData));
+    });
 }
 
 /// Tells whether this is the EAL interrupt thread.
@@ -112,51 +115,54 @@ impl Drop for Parked {
 /// for a lock that the other thread holds.
 pub(crate) const PARKING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Has the interrupt thread stand still until what is returned ends; `None` when it does not come within
-/// [`PARKING_PATIENCE`]. Does nothing on that thread, and on one for which it stands still already.
+/// Has the interrupt thread stand still until what is returned ends. Does nothing on that thread, and on one for which it
+/// stands still already. Not to be called by two threads at once.
 ///
 /// Two threads that hot-plug at once meet in lists of EAL's that have no lock: those of device arguments, of PCI
 /// devices and of ports. Also, closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the
 /// vdev list lock which our caller holds (`rte_vdev_uninit` up to 26.03). With the thread parked nothing of it is
 /// running; when it does not come, it is perhaps waiting for just that lock, and the caller must let go.
-pub fn park_interrupt_thread() -> Option<Parked> {
+///
+/// # Errors
+/// `EBUSY` when it does not come within [`PARKING_PATIENCE`]; `ENOMEM` when it cannot be called, and does not come within
+/// `without_memory` by itself.
+pub fn park_interrupt_thread(without_memory: Duration) -> Result<Parked, Errno> {
     if on_interrupt_thread() || PARKING.get() {
-        return Some(Parked(None, PhantomData));
+        return Ok(Parked(None, PhantomData));
     }
     let parking = Arc::new(Parking { phase: Mutex::new(Phase::Called), changed: Condvar::new() });
-    let argument = Arc::into_raw(Arc::clone(&parking)).cast_mut().cast();
-    // However this ends, the interrupt thread is not held by an alarm that it comes to later.
+    *called() = Some(Arc::clone(&parking));
+    // However this ends, the interrupt thread is not held by a call that it comes to later.
     let parked = Parked(Some(Arc::clone(&parking)), PhantomData);
-    if arm(Duration::ZERO, park, argument).is_err() {
-        // EAL may have taken the alarm all the same: it sets its timer after it has put the alarm into its list, and
-        // says so when that fails (`rte_eal_alarm_set`). So the reference that it was to own is not taken back.
-        return None;
-    }
-    let deadline = Instant::now() + PARKING_PATIENCE;
+    // Without memory for an alarm the next callback of ours will do.
+    let asked = set(Duration::ZERO, |_| {});
+    let deadline = Instant::now() + if asked.is_ok() { PARKING_PATIENCE } else { without_memory };
     let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
     while *phase == Phase::Called {
-        let left = deadline.checked_duration_since(Instant::now())?;
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            return Err(asked.err().unwrap_or(Errno(libc::EBUSY)));
+        };
         phase = parking.changed.wait_timeout(phase, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     drop(phase);
     PARKING.set(true);
-    Some(parked)
+    Ok(parked)
 }
 
-/// The thunk of [`park_interrupt_thread`].
-///
-/// # Safety
-/// `parking` is a reference from [`Arc::into_raw`] that this call may take.
-unsafe extern "C" fn park(parking: *mut c_void) {
-    // SAFETY: from Arc::into_raw and given away, by the caller's duty; EAL calls an alarm once.
-    let parking = unsafe { Arc::from_raw(parking.cast::<Parking>().cast_const()) };
-    guard("parking the interrupt thread", (), || {
-        if parking.enter(Phase::Parked) == Phase::Over {
-            return;
-        }
-        let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        while *phase == Phase::Parked {
-            phase = parking.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
-        }
-    });
+/// Who has called the interrupt thread to stand still.
+fn called() -> MutexGuard<'static, Option<Arc<Parking>>> {
+    static CALLED: Mutex<Option<Arc<Parking>>> = Mutex::new(None);
+    CALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stands still while somebody wants that, on the interrupt thread.
+fn stand_still() {
+    let Some(parking) = called().take() else { return };
+    if parking.enter(Phase::Parked) == Phase::Over {
+        return;
+    }
+    let mut phase = parking.phase.lock().unwrap_or_else(PoisonError::into_inner);
+    while *phase == Phase::Parked {
+        phase = parking.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+    }
 }

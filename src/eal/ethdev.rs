@@ -83,42 +83,56 @@ pub enum Occupant {
         /// The name of that owner.
         by: Option<String>,
     },
+    /// DPDK does not tell: it has no memory for the answer, or a port goes at this moment.
+    Untold(Errno),
 }
 
 /// Tells who sits on the PCI function at `address`. Without a PCI bus driver nobody can.
 pub fn occupant(address: PciAddr) -> Occupant {
+    ask_for_occupant(address).unwrap_or_else(Occupant::Untold)
+}
+
+fn ask_for_occupant(address: PciAddr) -> Result<Occupant, Errno> {
     // The cheaper question first, as a VF that has just appeared is nobody's.
     if find_probed(address).is_null() {
-        return Occupant::Nobody;
+        // Most PMDs call a port as its device, and to find that takes no memory.
+        let is_hidden = CString::new(address.to_string()).is_ok_and(|name| find(&name).is_some());
+        return if is_hidden { Err(Errno(libc::ENOMEM)) } else { Ok(Occupant::Nobody) };
     }
-    let (ports, ours) = (on_function(address), OWNER.get().copied());
-    let owners: Vec<_> = ports.iter().filter_map(|&(port, _)| owner(port)).collect();
+    let (ports, ours) = (on_function(address)?, OWNER.get().copied());
+    let owners = ports.iter().filter_map(|&(port, _)| owner(port).transpose()).collect::<Result<Vec<_>, _>>()?;
     if let Some(other) = owners.iter().find(|owner| Some(owner.id) != ours) {
-        return Occupant::Busy { by: Some(owner_text(other)) };
+        return Ok(Occupant::Busy { by: Some(owner_text(other)) });
     }
     let first = first_named(&ports, address);
-    let mac = first.and_then(mac_of);
+    let mac = first.map(mac_of).transpose()?;
     let started = first.filter(|&port| is_started(port) == Some(true));
     if let Some(port) = started {
-        return Occupant::Started { mac, port };
+        return Ok(Occupant::Started { mac, port });
     }
-    match (ports.is_empty(), owners.is_empty()) {
+    Ok(match (ports.is_empty(), owners.is_empty()) {
         (true, _) => Occupant::Busy { by: None },
         (_, true) => Occupant::Unowned { mac },
         (_, false) => Occupant::Ours { mac },
-    }
+    })
 }
 
 /// Lists the ports on the PCI function at `address`, whoever owns them, in the order of their numbers.
-pub fn ports_on(address: PciAddr) -> Vec<PortNumber> {
-    on_function(address).into_iter().map(|(port, _)| port).collect()
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn ports_on(address: PciAddr) -> Result<Vec<PortNumber>, Errno> {
+    Ok(on_function(address)?.into_iter().map(|(port, _)| port).collect())
 }
 
 /// Finds the port that a failsafe would take over which reads `address`: the first of those whose device's name begins
 /// so (`fs_ethdev_portid_get`). That name is the address; but before 22.11.8, 23.11.4 and 24.11.2 it is what the user
 /// wrote after `-a`, such as `01:00.0`, and then failsafe finds none.
-pub fn first_on(address: PciAddr) -> Option<PortNumber> {
-    first_named(&on_function(address), address)
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn first_on(address: PciAddr) -> Result<Option<PortNumber>, Errno> {
+    Ok(first_named(&on_function(address)?, address))
 }
 
 fn first_named(ports: &[(PortNumber, *mut sys::rte_device)], address: PciAddr) -> Option<PortNumber> {
@@ -133,11 +147,11 @@ fn first_named(ports: &[(PortNumber, *mut sys::rte_device)], address: PciAddr) -
 }
 
 /// Returns the MAC of a port. Every PMD of an Ethernet device sets one before its port is to be found.
-pub fn mac_of(port: PortNumber) -> Option<MacAddr> {
+fn mac_of(port: PortNumber) -> Result<MacAddr, Errno> {
     let mut mac = sys::rte_ether_addr::default();
     // SAFETY: takes any port number, and a place for the address.
     let returned = unsafe { sys::rte_eth_macaddr_get(port, &raw mut mac) };
-    (returned == 0).then_some(MacAddr(mac.addr_bytes))
+    Errno::check(returned).map(|_| MacAddr(mac.addr_bytes))
 }
 
 /// As [`find_device`], but null as well when no driver has the device.
@@ -147,7 +161,7 @@ pub(super) fn find_probed(address: PciAddr) -> *mut sys::rte_device {
     if device.is_null() || unsafe { sys::rte_dev_is_probed(device) } == 0 { ptr::null_mut() } else { device }
 }
 
-/// Finds the device at a PCI address, null when the bus has none.
+/// Finds the device at a PCI address, null when the bus has none, or when there is no memory to look for it.
 pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
     let Ok(filter) = CString::new(format!("bus=pci,addr={address}")) else { return ptr::null_mut() };
     let bus = super::vdev::pci_bus();
@@ -155,14 +169,17 @@ pub(super) fn find_device(address: PciAddr) -> *mut sys::rte_device {
         return ptr::null_mut();
     }
     // As rte_dev_iterator_init makes it, which reads the text to find the bus and takes as long again as the search.
-    let mut iterator = sys::rte_dev_iterator { bus_str: filter.as_ptr(), bus, ..Default::default() };
-    // SAFETY: an iterator over a bus of the list, whose string lives as long; it holds no memory of its own.
-    unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
+    let find = |_| {
+        let mut iterator = sys::rte_dev_iterator { bus_str: filter.as_ptr(), bus, ..Default::default() };
+        // SAFETY: an iterator over a bus of the list, whose string lives as long; it holds no memory of its own.
+        unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }
+    };
+    (0..ITERATOR_TRIES).map(find).find(|device| !device.is_null()).unwrap_or(ptr::null_mut())
 }
 
 /// A device of EAL's, to know its ports by. It may be gone by now.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Device(*const sys::rte_device);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Device(*mut sys::rte_device);
 
 // SAFETY: nobody reads through the pointer.
 unsafe impl Send for Device {}
@@ -173,17 +190,43 @@ impl Device {
         Self(find_device(address))
     }
 
+    /// Tells whether one was found.
+    pub(super) fn is_found(self) -> bool {
+        !self.0.is_null()
+    }
+
     /// Tells, on any thread, whether `port` is the first on it, which is the one that failsafe would take.
     pub(super) fn has_first(self, port: PortNumber) -> bool {
+        self.next_port(0) == Some(port)
+    }
+
+    /// Tells, on any thread and without memory, whether `port` sits on it.
+    pub(super) fn has(self, port: PortNumber) -> bool {
+        self.next_port(port) == Some(port)
+    }
+
+    fn next_port(self, from: PortNumber) -> Option<PortNumber> {
         // SAFETY: compares the pointer with those of the ports.
-        let first = unsafe { sys::rte_eth_find_next_of(0, self.0) };
-        !self.0.is_null() && first == port
+        let port = unsafe { sys::rte_eth_find_next_of(from, self.0) };
+        self.is_found().then_some(port)
+    }
+
+    /// The device itself, to be read while one of its ports is there.
+    pub(super) fn as_ptr(self) -> *mut sys::rte_device {
+        self.0
+    }
+
+    /// Tells, without memory, whether a bus still has it. On the thread that hot-plugs.
+    pub(super) fn is_on_bus(self) -> bool {
+        // SAFETY: compares the pointer with those of the devices.
+        let bus = unsafe { sys::rte_bus_find_by_device(self.0) };
+        !bus.is_null()
     }
 }
 
 /// Tells whether `port` sits on the PCI function at `address`.
 pub fn sits_on(port: PortNumber, address: PciAddr) -> bool {
-    on_function(address).iter().any(|&(number, _)| number == port)
+    on_function(address).is_ok_and(|ports| ports.iter().any(|&(number, _)| number == port))
 }
 
 /// How often an iterator that DPDK has no memory for is asked for.
@@ -192,24 +235,23 @@ const ITERATOR_TRIES: u32 = 3;
 /// Lists the ports on the PCI function at `address`, each with its device.
 // Not inlined, as that would be into many places.
 #[inline(never)]
-pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_device)> {
+fn on_function(address: PciAddr) -> Result<Vec<(PortNumber, *mut sys::rte_device)>, Errno> {
     let mut ports = Vec::new();
-    let Ok(device) = CString::new(format!("pci:{address}")) else { return ports };
+    let Ok(device) = CString::new(format!("pci:{address}")) else { return Ok(ports) };
     if !super::vdev::has_pci_bus() {
-        return ports;
+        return Ok(ports);
     }
     let mut iterator = sys::rte_dev_iterator::default();
     // SAFETY: a place for the iterator and a NUL-terminated string that lives as long as the iterator.
     let mut begin = || unsafe { sys::rte_eth_iterator_init(&raw mut iterator, device.as_ptr()) };
-    // It needs memory. That a VF's port is not found as it goes would have failsafe release it twice.
     if (0..ITERATOR_TRIES).all(|_| begin() != 0) {
-        return ports;
+        return Err(Errno(libc::ENOMEM));
     }
     loop {
         // SAFETY: initialized above and not run to its end; it then frees what it holds and returns RTE_MAX_ETHPORTS.
         let port = unsafe { sys::rte_eth_iterator_next(&raw mut iterator) };
         if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
-            return ports;
+            return Ok(ports);
         }
         ports.push((port, iterator.device));
     }
@@ -217,25 +259,28 @@ pub(super) fn on_function(address: PciAddr) -> Vec<(PortNumber, *mut sys::rte_de
 
 /// Tells who owns `port`, for a line of the log.
 pub fn owner_name(port: PortNumber) -> Option<String> {
-    owner(port).as_ref().map(owner_text)
+    owner(port).ok().flatten().as_ref().map(owner_text)
 }
 
-/// Tells whether the owner of `port` has this name.
-pub fn is_owned_by(port: PortNumber, name: &CStr) -> bool {
-    owner(port).is_some_and(|owner| owner_cstr(&owner).as_deref() == Some(name))
+/// Tells whether the owner of `port` has this name, or may have it.
+pub fn may_be_owned_by(port: PortNumber, name: &CStr) -> bool {
+    owner(port).map_or(true, |owner| owner.is_some_and(|owner| owner_cstr(&owner).as_deref() == Some(name)))
 }
 
 /// Returns the owner of `port`, `None` when nobody owns it.
+///
+/// # Errors
+/// `ENODEV` when the port goes at this moment; since 24.03 `ENOMEM`.
 // Not inlined, as that would be into many places.
 #[inline(never)]
-fn owner(port: PortNumber) -> Option<sys::rte_eth_dev_owner> {
+fn owner(port: PortNumber) -> Result<Option<sys::rte_eth_dev_owner>, Errno> {
     if !is_valid(port) {
-        return None;
+        return Ok(None);
     }
     let mut owner = sys::rte_eth_dev_owner::default();
     // SAFETY: a port that exists, and a place for the owner.
-    let returned = unsafe { sys::rte_eth_dev_owner_get(port, &raw mut owner) };
-    (returned == 0 && owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER)).then_some(owner)
+    Errno::check(unsafe { sys::rte_eth_dev_owner_get(port, &raw mut owner) })?;
+    Ok((owner.id != u64::from(sys::RTE_ETH_DEV_NO_OWNER)).then_some(owner))
 }
 
 fn owner_cstr(owner: &sys::rte_eth_dev_owner) -> Option<CString> {
@@ -319,8 +364,11 @@ impl Owner {
     }
 
     /// Tells whether we own `port`.
-    pub fn holds(self, port: PortNumber) -> bool {
-        owner(port).is_some_and(|owner| owner.id == self.id)
+    ///
+    /// # Errors
+    /// When DPDK does not tell.
+    pub fn holds(self, port: PortNumber) -> Result<bool, Errno> {
+        Ok(owner(port)?.is_some_and(|owner| owner.id == self.id))
     }
 
     /// Takes a port that nobody owns, such as one that was released and that failsafe has not taken.
@@ -354,7 +402,7 @@ impl Owner {
     /// # Errors
     /// `EPERM` when it is not ours.
     pub fn release(self, port: PortNumber) -> Result<(), Errno> {
-        if !self.holds(port) {
+        if !self.holds(port)? {
             return Err(Errno(libc::EPERM));
         }
         // SAFETY: a port that exists.
@@ -394,16 +442,26 @@ pub fn configure_like(port: PortNumber, failsafe: PortNumber) -> Result<(), Errn
     Errno::check(unsafe { sys::rte_eth_dev_configure(port, receive, transmit, &raw const conf) }).map(|_| ())
 }
 
+/// How often a port is told to stop and to close that does not at first.
+const CLOSE_TRIES: u32 = 3;
+
 /// Stops and closes a port, which is all that its owner may do with it.
 ///
 /// # Errors
 /// What its driver returned. The port may be gone all the same: look for its name.
 pub fn stop_and_close(port: PortNumber) -> Result<(), Errno> {
-    // SAFETY: takes any port number; does nothing to a stopped port.
-    let stopped = unsafe { sys::rte_eth_dev_stop(port) };
-    // SAFETY: takes any port number.
-    let closed = unsafe { sys::rte_eth_dev_close(port) };
-    Errno::check(closed).and_then(|_| Errno::check(stopped)).map(|_| ())
+    let mut outcome = Ok(());
+    for _ in 0..CLOSE_TRIES {
+        // SAFETY: takes any port number; does nothing to a stopped port.
+        let stopped = unsafe { sys::rte_eth_dev_stop(port) };
+        // SAFETY: takes any port number.
+        let closed = unsafe { sys::rte_eth_dev_close(port) };
+        outcome = Errno::check(stopped).and_then(|_| Errno::check(closed)).map(|_| ());
+        if outcome.is_ok() || !is_valid(port) {
+            break;
+        }
+    }
+    outcome
 }
 
 /// What happens to a port.

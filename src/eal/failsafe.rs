@@ -155,19 +155,36 @@ impl Mends {
 
     /// To be called when the PCI function `function` is posted to that failsafe port, before it can read it. What was
     /// lent to a port that was not made after all does no harm.
-    pub fn lend(&self, function: PciAddr, failsafe: &CStr) {
+    ///
+    /// # Errors
+    /// `ENOMEM`: its device is not found, by which its port is known as it goes.
+    pub fn lend(&self, function: PciAddr, failsafe: &CStr) -> Result<(), Errno> {
         let device = Device::at(function);
+        if !device.is_found() {
+            return Err(Errno(libc::ENOMEM));
+        }
         let mut record = self.record();
         record.lend(function, failsafe);
-        record.devices.retain(|&(known, _)| known != function);
+        // What was there before is gone.
+        record.devices.retain(|&(known, other)| known != function && other != device);
         record.devices.push((function, device));
+        Ok(())
+    }
+
+    /// Tells whether `port` sits on a function that was posted, or may be posted soon.
+    pub fn is_on(&self, function: PciAddr, port: PortNumber) -> bool {
+        self.device_of(function).map_or_else(|| ethdev::sits_on(port, function), |device| device.has(port))
+    }
+
+    /// The device of a function that was posted: to know it by that takes no memory.
+    fn device_of(&self, function: PciAddr) -> Option<Device> {
+        self.record().devices.iter().find(|&&(known, _)| known == function).map(|&(_, device)| device)
     }
 
     /// For an [`ethdev::Event::Destroy`]: tells whether that is the port which failsafe would take on a function that was
     /// posted.
     pub fn is_first_on(&self, function: PciAddr, port: PortNumber) -> bool {
-        let device = self.record().devices.iter().find(|&&(known, _)| known == function).map(|&(_, device)| device);
-        device.is_some_and(|device| device.has_first(port))
+        self.device_of(function).is_some_and(|device| device.has_first(port))
     }
 
     /// To be called when that failsafe port is gone, before another can be made with its name.
@@ -184,7 +201,7 @@ impl Mends {
             (record.bursts, record.lent.clone())
         };
         let Some(bursts) = bursts else { return };
-        for (_, failsafe) in lent.iter().filter(|&&(function, _)| ethdev::sits_on(port, function)) {
+        for (_, failsafe) in lent.iter().filter(|&&(function, _)| self.is_on(function, port)) {
             if ethdev::find(failsafe).is_some_and(|failsafe| bursts.install(failsafe)) {
                 thread::sleep(BURST);
             }
@@ -199,10 +216,11 @@ impl Mends {
             // Once more, as the application may have been starting the failsafe port when the device was taken away.
             self.device_removed(port);
             let lent = self.record().lent.clone();
-            if let Some(hidden) = lent.into_iter().find_map(|(function, holder)| Hidden::take(port, function, holder)) {
+            let hide = |(function, holder)| Hidden::take(port, function, self.device_of(function)?, holder);
+            if let Some(hidden) = lent.into_iter().find_map(hide) {
                 self.record().hidden.push(hidden);
             }
-        } else if ethdev::is_owned_by(port, OWNER) {
+        } else if ethdev::may_be_owned_by(port, OWNER) {
             self.record().keep_quiet(now);
         }
     }
@@ -210,6 +228,11 @@ impl Mends {
     /// Hot-removes the devices that failsafe is through with. Does nothing while it is quiet.
     pub fn settle(&self, _: &OnInterruptThread, now: Instant) {
         self.remove_hidden(now);
+    }
+
+    /// Tells whether all devices that failsafe is through with were removed.
+    pub fn are_settled(&self) -> bool {
+        self.record().hidden.is_empty()
     }
 
     /// As [`Mends::settle`], for a thread that may go on to clean up the bus of such a device.
@@ -340,7 +363,7 @@ fn close_alone(name: &CStr) {
 unsafe extern "C" fn close(device: *mut sys::netvsc_ethdev_head) -> c_int {
     type Close = unsafe extern "C" fn(*mut sys::netvsc_ethdev_head) -> c_int;
     guard("closing", -libc::EFAULT, || {
-        let _parked = alarm::park_interrupt_thread();
+        let _parked = alarm::park_interrupt_thread(Duration::ZERO);
         let own = CLOSE.load(Ordering::Acquire);
         if own.is_null() {
             return -libc::ENODEV;
@@ -379,6 +402,7 @@ struct Hidden {
     address: PciAddr,
     /// The failsafe port.
     holder: CString,
+    known: Device,
     device: *mut sys::netvsc_device_head,
     driver: *const c_void,
     /// Whether it could not be removed.
@@ -391,21 +415,20 @@ unsafe impl Send for Hidden {}
 impl Hidden {
     /// Hides the device of `port` if that sits on the PCI function at `address`. Only for the event of a port that goes,
     /// on the interrupt thread.
-    fn take(port: PortNumber, address: PciAddr, holder: CString) -> Option<Self> {
-        let (_, device) = ethdev::on_function(address).into_iter().find(|&(number, _)| number == port)?;
+    fn take(port: PortNumber, address: PciAddr, known: Device, holder: CString) -> Option<Self> {
         // Whoever else closes the port, such as a secondary or the application on this thread, releases it once.
-        if !ethdev::is_owned_by(port, OWNER) {
+        if !known.has(port) || !ethdev::may_be_owned_by(port, OWNER) {
             return None;
         }
-        let device = device.cast::<sys::netvsc_device_head>();
+        let device = known.as_ptr().cast::<sys::netvsc_device_head>();
         // SAFETY: the device of a port that still exists; its struct begins so, 22.11 to 26.07 (tests/layout.c).
         let driver = unsafe { &raw mut (*device).driver };
         // SAFETY: as above; on this thread nobody else looks at it meanwhile.
-        let known = unsafe { driver.replace(std::ptr::null()) };
-        if known.is_null() {
+        let driver = unsafe { driver.replace(std::ptr::null()) };
+        if driver.is_null() {
             return None;
         }
-        Some(Self { address, holder, device, driver: known, refused: false })
+        Some(Self { address, holder, known, device, driver, refused: false })
     }
 
     /// Shows the device again and hot-removes it, once the callback that released its port is through: on the interrupt
@@ -416,7 +439,7 @@ impl Hidden {
     fn remove(&self) -> Result<(), Errno> {
         let _turn = Turn::take();
         // Somebody may have removed it all the same.
-        if ethdev::find_device(self.address).cast() != self.device {
+        if !self.known.is_on_bus() {
             return Ok(());
         }
         // SAFETY: a live device of EAL's, as just seen.
@@ -425,18 +448,18 @@ impl Hidden {
         if !unsafe { driver.read() }.is_null() {
             return Ok(());
         }
+        // Those of other NICs, which its PMD may leave behind (`rte_eth_dev_pci_generic_remove`).
+        let (ours, ports) = (Owner::ours()?, ethdev::ports_on(self.address)?);
         // SAFETY: as above.
         unsafe { driver.write(self.driver) };
-        // Those of other NICs, which its PMD may leave behind (`rte_eth_dev_pci_generic_remove`).
-        let ours = Owner::ours()?;
-        for port in ethdev::ports_on(self.address).into_iter().filter(|&port| ours.holds(port)) {
+        for port in ports.into_iter().filter(|&port| ours.holds(port) == Ok(true)) {
             if let Err(error) = ethdev::stop_and_close(port) {
                 debug!("port {port} of {} is not closed: {error}", self.address);
             }
         }
         // SAFETY: a live device of EAL's, probed by that driver.
         let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
-        if returned < 0 && ethdev::find_device(self.address).cast() == self.device {
+        if returned < 0 && self.known.is_on_bus() {
             // SAFETY: a live device of EAL's, as just seen.
             unsafe { driver.write(std::ptr::null()) };
         }

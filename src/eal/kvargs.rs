@@ -7,16 +7,33 @@
 use std::ffi::{CStr, CString};
 use std::ptr;
 
-use super::sys;
+use super::{Errno, sys};
 use crate::address::MacAddr;
+
+/// A key, and its value if it has one.
+pub type Pair = (CString, Option<CString>);
 
 /// Splits `key=value,…` as every PMD does; a key without `=` has no value. `None` when `rte_kvargs_parse` refuses the
 /// text: malformed, or more than 32 pairs (`RTE_KVARGS_MAX`).
-pub fn parse(arguments: &CStr) -> Option<Vec<(CString, Option<CString>)>> {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn parse(arguments: &CStr) -> Result<Option<Vec<Pair>>, Errno> {
     // SAFETY: a NUL-terminated string; a null list of keys accepts every key.
-    let list = unsafe { sys::rte_kvargs_parse(arguments.as_ptr(), ptr::null()) };
+    let split = |text: &CStr| unsafe { sys::rte_kvargs_parse(text.as_ptr(), ptr::null()) };
+    let mut list = split(arguments);
+    if list.is_null() {
+        // It does not say whether that is for lack of memory.
+        let nothing = split(c"");
+        if nothing.is_null() {
+            return Err(Errno(libc::ENOMEM));
+        }
+        // SAFETY: made by rte_kvargs_parse, freed once.
+        unsafe { sys::rte_kvargs_free(nothing) };
+        list = split(arguments);
+    }
     // SAFETY: null, or a list that is ours until it is freed below.
-    let count = unsafe { list.as_ref() }?.count;
+    let Some(count) = unsafe { list.as_ref() }.map(|list| list.count) else { return Ok(None) };
     // SAFETY: as above.
     let pairs = unsafe { &(*list).pairs };
     let copied = pairs
@@ -32,7 +49,7 @@ pub fn parse(arguments: &CStr) -> Option<Vec<(CString, Option<CString>)>> {
         .collect();
     // SAFETY: made by rte_kvargs_parse, freed once, nothing of it is kept.
     unsafe { sys::rte_kvargs_free(list) };
-    Some(copied)
+    Ok(Some(copied))
 }
 
 /// Reads an Ethernet address in any form that `rte_ether_unformat_addr` of this DPDK takes.
@@ -49,7 +66,7 @@ mod tests {
 
     #[test]
     fn keys_without_value_are_told_from_empty_values() {
-        let pairs = parse(c"iface=eth1,force,mac=").expect("well formed");
+        let pairs = parse(c"iface=eth1,force,mac=").unwrap().expect("well formed");
         let want = [(c"iface", Some(c"eth1")), (c"force", None), (c"mac", Some(c""))];
         let want: Vec<_> = want.iter().map(|(k, v)| ((*k).to_owned(), v.map(CStr::to_owned))).collect();
         assert_eq!(pairs, want);
@@ -58,8 +75,8 @@ mod tests {
     #[test]
     fn more_than_32_pairs_are_refused() {
         let text = CString::new(["force=1"; 33].join(",")).unwrap();
-        assert_eq!(parse(&text), None);
-        assert_eq!(parse(c"").map(|pairs| pairs.len()), Some(0));
+        assert_eq!(parse(&text), Ok(None));
+        assert_eq!(parse(c""), Ok(Some(Vec::new())));
     }
 
     #[test]

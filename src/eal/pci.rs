@@ -114,9 +114,11 @@ pub fn detach(function: PciAddr) -> Result<(), Errno> {
         return Ok(());
     }
     let owner = Owner::ours()?;
-    let ports = ethdev::ports_on(function);
-    if !ports.iter().all(|&port| owner.holds(port)) {
-        return Err(Errno(libc::EBUSY));
+    let ports = ethdev::ports_on(function)?;
+    for &port in &ports {
+        if !owner.holds(port)? {
+            return Err(Errno(libc::EBUSY));
+        }
     }
     for port in ports {
         if let Err(error) = ethdev::stop_and_close(port) {

@@ -50,13 +50,16 @@ pub fn remove_here(name: &CStr) -> Result<(), Errno> {
 }
 
 /// Tells whether a registered driver would take a virtual device of this name.
-pub fn has_driver(name: &CStr) -> bool {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn has_driver(name: &CStr) -> Result<bool, Errno> {
     let mut parsed = sys::rte_devargs::default();
     // SAFETY: a place that is zeroed, as rte_devargs_parse asks, and a NUL-terminated string.
     let returned = unsafe { sys::rte_devargs_parse(&raw mut parsed, name.as_ptr()) };
     // SAFETY: filled or left zeroed by the call above.
     unsafe { sys::rte_devargs_reset(&raw mut parsed) };
-    returned == 0
+    if returned == -libc::ENOMEM { Err(Errno(libc::ENOMEM)) } else { Ok(returned == 0) }
 }
 
 /// Tells whether the PCI bus driver is there, without which no VF can be attached.
@@ -112,19 +115,6 @@ pub unsafe fn clean_before_pci() {
 /// Compares two buses by their address, for `rte_bus_find`.
 unsafe extern "C" fn is_other_bus(bus: *const sys::rte_bus, other: *const c_void) -> c_int {
     c_int::from(!ptr::eq(bus.cast(), other))
-}
-
-/// Tells whether the bus has a virtual device of this name, made or not.
-pub fn exists(name: &CStr) -> bool {
-    let Ok(filter) = CString::new([b"bus=vdev,name=", name.to_bytes()].concat()) else { return false };
-    // SAFETY: a NUL-terminated string.
-    let bus = unsafe { sys::rte_bus_find_by_name(BUS.as_ptr()) };
-    if bus.is_null() {
-        return false;
-    }
-    let mut iterator = sys::rte_dev_iterator { bus_str: filter.as_ptr(), bus, ..Default::default() };
-    // SAFETY: an iterator over a bus of the list, whose string lives as long; it holds no memory of its own.
-    !unsafe { sys::rte_dev_iterator_next(&raw mut iterator) }.is_null()
 }
 
 /// Lists the virtual devices whose name begins so.

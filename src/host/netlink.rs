@@ -139,11 +139,13 @@ impl Requests {
     /// Should the kernel have lacked the memory to go on (`ENOBUFS`), it goes on once something is read, which will be its
     /// refusal of the next request.
     fn discard(&mut self) -> io::Result<()> {
+        let mut tries = TRIES;
         loop {
             match receive(&self.socket, &mut []) {
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return Err(error),
-                _ => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && tries > 1 => tries -= 1,
+                Err(error) => return Err(error),
             }
         }
     }

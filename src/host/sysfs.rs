@@ -103,7 +103,11 @@ impl Sysfs {
     /// Tells whether the ibverbs device is there by which a PMD drives a PCI function (mlx4, mlx5).
     ///
     /// The kernel makes it some time after the link, in another module.
-    pub fn has_verbs(&self, function: PciAddr) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// When sysfs is there but cannot be read.
+    pub fn has_verbs(&self, function: PciAddr) -> io::Result<bool> {
         has_entries(&self.function(function).join("infiniband_verbs"))
     }
 
@@ -113,7 +117,7 @@ impl Sysfs {
 
     /// Tells whether there is any device on Hyper-V's VMBus.
     pub fn vmbus_present(&self) -> bool {
-        has_entries(&self.root.join("bus/vmbus/devices"))
+        has_entries(&self.root.join("bus/vmbus/devices")).unwrap_or_default()
     }
 
     /// Puts a question to the folder of a link; `None` when it is not (or did not stay) that of the link with `index`.
@@ -139,11 +143,18 @@ impl Sysfs {
     }
 }
 
-/// Reads an attribute of a device, which the kernel gives away in one piece; none that we ask for is longer.
+/// Reads an attribute of a device; none that we ask for is longer.
 fn attribute(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = [0; 64];
-    let length = File::open(path)?.read(&mut text)?;
-    Ok(text.get(..length).unwrap_or_default().to_vec())
+    let mut file = File::open(path)?;
+    let (mut text, mut length) = ([0; 64], 0);
+    loop {
+        match file.read(text.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => return Ok(text.get(..length).unwrap_or_default().to_vec()),
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Takes "there is no such file" for an answer. The kernel says `ENODEV` when a device goes while its file is open.
@@ -159,8 +170,9 @@ fn is_netvsc(class: &[u8]) -> bool {
     class.strip_suffix(b"\n").unwrap_or(class) == NETVSC_CLASS.as_bytes()
 }
 
-fn has_entries(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+fn has_entries(folder: &Path) -> io::Result<bool> {
+    let first = some(fs::read_dir(folder))?.and_then(|mut entries| entries.next());
+    Ok(first.transpose()?.is_some())
 }
 
 #[cfg(test)]
@@ -329,7 +341,7 @@ mod tests {
         let tree = Tree::new();
         let function = "7870:00:02.0".parse().unwrap();
         assert_eq!(tree.sysfs().kernel_driver(function).unwrap(), None);
-        assert!(!tree.sysfs().has_verbs(function));
+        assert!(!tree.sysfs().has_verbs(function).unwrap());
         let device = tree.folder("bus/pci/devices/7870:00:02.0");
         for (name, driver) in [
             ("mlx4_core", KernelDriver::Mlx),
@@ -347,9 +359,9 @@ mod tests {
         fs::write(device.join("driver"), "").unwrap();
         assert_eq!(tree.sysfs().kernel_driver(function).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         fs::create_dir(device.join("infiniband_verbs")).unwrap();
-        assert!(!tree.sysfs().has_verbs(function));
+        assert!(!tree.sysfs().has_verbs(function).unwrap());
         fs::create_dir(device.join("infiniband_verbs/uverbs0")).unwrap();
-        assert!(tree.sysfs().has_verbs(function));
+        assert!(tree.sysfs().has_verbs(function).unwrap());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   kick    at once: for a thread that cannot rescan itself, such as a probe, or that found the lock taken
-//!   pace    a second after a rescan that has left something to do which no event will announce
+//!   pace    after a rescan that has left something to do which no event will announce: when that is due, or in a second
 //!   tick    every five seconds, in case an event was missed
 //! ```
 
@@ -56,9 +56,9 @@ fn kicked(here: &OnInterruptThread) {
     fired(&MANAGER.alarms.kick, here);
 }
 
-/// Makes the interrupt thread look again, in a second, at what is pending. Callable from any thread.
-pub(super) fn pace() {
-    set_once(&MANAGER.alarms.pace, PACE, paced);
+/// Makes the interrupt thread look again, after `delay`, at what is pending. Callable from any thread.
+pub(super) fn pace(delay: Duration) {
+    set_once(&MANAGER.alarms.pace, delay, paced);
 }
 
 fn paced(here: &OnInterruptThread) {

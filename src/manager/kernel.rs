@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info};
 
+use super::alarms::PACE;
 use super::state::State;
 use crate::eal::log::NOTICE;
 use crate::host::{self, Drained};
@@ -46,11 +47,6 @@ impl Ear {
     /// The generation of the socket to watch.
     pub(super) fn generation(&self) -> u64 {
         self.generation
-    }
-
-    /// Tells whether the socket of the events fails: then it is looked at again with each tick.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
     }
 
     /// The kernel to ask. Opens the sockets if they are not.
@@ -104,6 +100,8 @@ impl Ear {
                 break;
             }
         }
+        // What fails now is another failure, unless it comes and goes all the time.
+        self.told = self.told.filter(|then| then.elapsed() < PACE);
         Ok(true)
     }
 
@@ -135,7 +133,7 @@ impl Ear {
     pub(super) fn tell(&mut self, error: &host::Error, now: Instant) {
         if self.told.is_none_or(|then| now.duration_since(then) >= TOLD_EACH) {
             self.told = Some(now);
-            error!("{error}; VFs are followed again once it ends, trying each few seconds");
+            error!("{error}; VFs are followed again once it ends, trying each second");
         }
     }
 }

@@ -31,6 +31,7 @@ mod state;
 mod watch;
 
 use std::ffi::{CStr, CString};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ use log::{debug, error, info, warn};
 
 use crate::address::IfIndex;
 use crate::args::{self, Args, Fallback, Selector};
+use crate::eal::alarm::PARKING_PATIENCE;
 use crate::eal::failsafe::Mends;
 use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
@@ -46,7 +48,7 @@ use crate::eal::{self, Errno, ethdev, kvargs, secondary, vdev};
 use crate::host::{self, Configuration, Sysfs};
 use crate::pairing::Miss;
 use crate::port::PortId;
-use alarms::{Alarms, KICK, kick};
+use alarms::{Alarms, KICK, TICK, kick};
 use facts::Answers;
 use kernel::Ear;
 use rescan::Attend;
@@ -71,6 +73,8 @@ struct Manager {
     alarms: Alarms,
     /// Instances that `--vdev` named and EAL has yet to probe as it starts.
     starting: Mutex<Vec<CString>>,
+    /// Sysfs could not be read when it was asked last.
+    unread: AtomicBool,
 }
 
 static MANAGER: Manager = Manager {
@@ -80,6 +84,7 @@ static MANAGER: Manager = Manager {
     mends: Mends::new(),
     alarms: Alarms::new(),
     starting: Mutex::new(Vec::new()),
+    unread: AtomicBool::new(false),
 };
 
 /// Why an instance is not made.
@@ -178,7 +183,13 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         return Ok(());
     }
     let starting = is_starting(name);
-    let args = Args::parse(arguments, kvargs::parse, kvargs::parse_mac)?;
+    let mut short = None;
+    let split = |text: &CStr| kvargs::parse(text).map_err(|error| short = Some(error)).ok().flatten();
+    let parsed = Args::parse(arguments, split, kvargs::parse_mac);
+    if let Some(error) = short {
+        return Err(ProbeError::Broken(error));
+    }
+    let args = parsed?;
     if args.ignore {
         info!("{label}: ignored, as asked");
         return Ok(());
@@ -218,7 +229,7 @@ fn require_drivers(fallback: Fallback) -> Result<(), ProbeError> {
         Fallback::AfPacket => (c"net_af_packet_vsc", "net_af_packet"),
     };
     for (device, driver) in [(c"net_failsafe_vsc", "net_failsafe"), fallback] {
-        if !vdev::has_driver(device) {
+        if !vdev::has_driver(device).map_err(ProbeError::Broken)? {
             return Err(ProbeError::NoDriver { driver });
         }
     }
@@ -380,7 +391,7 @@ fn warn_used(instance: &str, link: &Chosen) -> bool {
 /// device arguments that our caller would free next.
 ///
 /// # Errors
-/// `EBUSY` when the interrupt thread does not come out of a hot-plug; nothing has changed then.
+/// `EBUSY` when the interrupt thread does not come out of a hot-plug, or `ENOMEM`; nothing has changed then.
 pub fn remove(name: &CStr) -> Result<(), Errno> {
     debug!("{}: removed", name.to_string_lossy());
     if eal::process() == eal::Process::Secondary {
@@ -388,7 +399,8 @@ pub fn remove(name: &CStr) -> Result<(), Errno> {
         return Ok(());
     }
     if lock().has_instance(name) {
-        let alone = ports::alone().ok_or(Errno(libc::EBUSY))?;
+        // What calls us may be cleaning up, and goes on in any case; then failsafe removes devices that it is about to look at.
+        let alone = ports::alone(TICK + PARKING_PATIENCE)?;
         // What another thread is making is closed by that one.
         let closing = lock().withdraw(name);
         closing.into_iter().for_each(ports::close);

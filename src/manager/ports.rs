@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What DPDK has to do for a port: to make and close it, to attach its VF and hand it over. The state is not held here.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 
-use super::alarms::{KICK, kick, pace};
+use super::alarms::{KICK, PACE, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
 use super::{MANAGER, lock};
 use crate::address::PciAddr;
+use crate::delivery::Hindrance;
 use crate::eal::alarm::{self, Parked};
 use crate::eal::ethdev::{self, Owner};
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard, pci, turn, vdev};
 use crate::port::PortId;
 
-/// Keeps the interrupt thread out of hot-plug until what is returned ends; `None` when it is busy in there.
-pub(super) fn alone() -> Option<Parked> {
+/// Keeps the interrupt thread out of hot-plug until what is returned ends. `without_memory` is how long it is waited for
+/// when it cannot be called.
+///
+/// # Errors
+/// `EBUSY` when it is busy in there; `ENOMEM`.
+pub(super) fn alone(without_memory: Duration) -> Result<Parked, Errno> {
     // It may be waiting for us.
     turn::over_elsewhere();
-    let parked = alarm::park_interrupt_thread();
-    if parked.is_none() {
-        debug!("the interrupt thread is busy");
-    }
-    parked
+    alarm::park_interrupt_thread(without_memory)
+        .inspect_err(|error| debug!("the interrupt thread is not held: {error}"))
 }
 
 /// Does what the state ordered. Returns whether a VF was attached or detached: what comes of that is worth another look.
@@ -39,11 +41,16 @@ pub(super) fn execute(orders: Vec<Order>) -> bool {
             }
             Order::Close(id) => close(id),
             Order::Attach(serial, function) => {
-                let outcome = guard("attaching of a VF", Err(Errno(libc::EFAULT)), || attach(serial, function));
+                let broken = Err(Hindrance::Failed(Errno(libc::EFAULT)));
+                let outcome = guard("attaching of a VF", broken, || attach(serial, function));
                 lock().attached(serial, function, outcome, Instant::now());
                 again = true;
             }
-            Order::HandOver(id, function) => hand_over(id, function),
+            Order::HandOver(id, function) => {
+                if let Err(error) = hand_over(id, function) {
+                    lock().not_handed_over(id, function, error, Instant::now());
+                }
+            }
             Order::TakeBack(function) => take_back(function),
             Order::Detach(function) => {
                 detach(function);
@@ -57,32 +64,40 @@ pub(super) fn execute(orders: Vec<Order>) -> bool {
 /// Attaches a VF, and sees whether it can be configured as failsafe is about to. One that cannot must not get to
 /// failsafe, which releases its port twice then, and no mend helps: it has not closed the port before
 /// (`fs_dev_remove`, `DEV_PROBED`).
-fn attach(serial: Serial, function: PciAddr) -> Result<(), Errno> {
+fn attach(serial: Serial, function: PciAddr) -> Result<(), Hindrance> {
     debug!("attaching {function}");
-    pci::attach(function)?;
+    pci::attach(function).map_err(Hindrance::Failed)?;
     let live = lock().live();
     let id = live.into_iter().find(|&(known, _)| known == serial).map(|(_, id)| id);
-    let failsafe = id.and_then(|id| ethdev::find(&id.failsafe_name()));
-    let Some((failsafe, port)) = failsafe.zip(ethdev::first_on(function)) else { return Ok(()) };
-    ethdev::configure_like(port, failsafe).inspect_err(|_| detach(function))
+    let Some(failsafe) = id.and_then(|id| ethdev::find(&id.failsafe_name())) else { return Ok(()) };
+    let configure = || ethdev::first_on(function)?.map_or(Ok(()), |port| ethdev::configure_like(port, failsafe));
+    configure().map_err(|error| {
+        detach(function);
+        Hindrance::Unconfigured(error)
+    })
 }
 
 /// Lets failsafe have the port of a VF whose address was posted: it takes over none that somebody owns. Any others of the
 /// function are other NICs', and stay ours, so that they look free to nobody.
-fn hand_over(id: PortId, function: PciAddr) {
-    MANAGER.mends.lend(function, &id.failsafe_name());
-    let Ok(owner) = Owner::ours() else { return };
-    if let Some(port) = ethdev::first_on(function).filter(|&port| owner.holds(port)) {
-        if let Err(error) = owner.release(port) {
-            debug!("port {port} of {function} is not released: {error}");
-        }
+///
+/// # Errors
+/// When it is still ours, or may be: failsafe would ask for it in vain, at each of its polls.
+fn hand_over(id: PortId, function: PciAddr) -> Result<(), Errno> {
+    MANAGER.mends.lend(function, &id.failsafe_name())?;
+    let owner = Owner::ours()?;
+    match ethdev::first_on(function)? {
+        Some(port) if owner.holds(port)? => owner.release(port),
+        _ => Ok(()),
     }
 }
 
 /// Owns the port of a VF again that was handed over and failsafe has not taken.
 fn take_back(function: PciAddr) {
     let Ok(owner) = Owner::ours() else { return };
-    for port in ethdev::ports_on(function).into_iter().filter(|&port| !owner.holds(port)) {
+    for port in ethdev::ports_on(function).unwrap_or_default() {
+        if owner.holds(port) == Ok(true) {
+            continue;
+        }
         if let Err(error) = owner.take(port) {
             debug!("port {port} of {function} is not taken back: {error}");
         }
@@ -108,7 +123,7 @@ pub(super) fn detach_left() {
 /// Makes a port that was begun, or notes why not. The interrupt thread gets its turn between two ports.
 pub(super) fn make(id: PortId) {
     // Made all the same when that one is busy: who probes wants a port.
-    let _alone = alone();
+    let _alone = alone(Duration::ZERO);
     let Some(recipe) = lock().recipe(id) else { return };
     // A panic must not leave the port half made.
     let mut outcome = guard("making of a port", Err(Errno(libc::EFAULT)), || try_make(id, &recipe));
@@ -133,7 +148,7 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     if ethdev::find(&recipe.failsafe).is_some() {
         return Err(Errno(libc::EEXIST));
     }
-    if recipe.shell && vdev::exists(&recipe.failsafe) {
+    if recipe.shell {
         // A secondary that was started when there was no port has a device without a driver, and refuses. From 26.07 on the
         // device is on the bus but removed already, and this fails.
         if let Err(error) = vdev::remove(&recipe.failsafe).or_else(|_| vdev::remove_here(&recipe.failsafe)) {
@@ -164,19 +179,17 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
 pub(super) fn close(id: PortId) {
     let Some(recipe) = lock().recipe(id) else { return };
     // A panic must not leave it closing for ever.
-    guard("closing of a port", (), || {
-        if let Some(Err(error)) = ethdev::find(&recipe.failsafe).map(ethdev::stop_and_close) {
-            debug!("{}: closing it: {error}", recipe.label);
-        }
-    });
+    let close = || ethdev::find(&recipe.failsafe).map_or(Ok(()), ethdev::stop_and_close);
+    let closed = guard("closing of a port", Err(Errno(libc::EFAULT)), close);
     if ethdev::find(&recipe.failsafe).is_none() {
         info!(target: NOTICE, "{}: closed", recipe.label);
         rescan::release(lock(), |state| state.closed(id));
         // What it held is free.
         kick(KICK);
     } else {
-        warn!("{}: its driver does not close it; trying again", recipe.label);
+        let error = closed.map_or_else(|error| error.to_string(), |()| "no reason given".to_owned());
+        warn!("{}: its driver does not close it: {error}; trying again", recipe.label);
         lock().defer_close(id);
-        pace();
+        pace(PACE);
     }
 }

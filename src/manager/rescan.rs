@@ -11,11 +11,12 @@
 //! that makes it.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, warn};
 
-use super::alarms::{KICK, kick, pace};
+use super::alarms::{KICK, PACE, kick, pace};
 use super::facts::{Answers, Questions};
 use super::kernel::Ear;
 use super::ports::execute;
@@ -85,10 +86,12 @@ pub(super) fn rescan(scope: Scope, here: &OnInterruptThread) {
     }
     match try_lock().map(|state| (state.waits_for_verbs(Instant::now()), state.is_at_rest(Instant::now()))) {
         Some((true, _)) => kick(VERBS_POLL),
-        Some((false, true)) if !MANAGER.mends.is_quiet(Instant::now()) => {}
-        // It is looked at again with each tick.
-        _ if try_lock_ear().is_some_and(|ear| ear.is_broken()) => {}
-        _ => pace(),
+        Some((false, true)) if !MANAGER.mends.is_quiet(Instant::now()) && MANAGER.mends.are_settled() => {}
+        _ => {
+            let now = Instant::now();
+            let next = try_lock().and_then(|state| state.next_try(now));
+            pace(next.map_or(PACE, |then| PACE.min(then - now)));
+        }
     }
 }
 
@@ -151,27 +154,42 @@ pub(super) fn ask(questions: &Questions, attend: Attend) -> Answers {
     };
     let sysfs = Sysfs::default();
     let now = Instant::now();
-    Answers {
+    let mut unread = None;
+    let answers = Answers {
         parents: questions.parents.map(|&index, name| {
             Some(sysfs.parent(name, index).unwrap_or_else(|error| {
-                debug!("{name}: cannot read what device it sits on: {error}");
-                Parent::Unreadable(Unreadable::Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                unread.get_or_insert_with(|| format!("what device {name} sits on: {error}"));
+                Parent::Unreadable(Unreadable::Errno(errno))
             }))
         }),
-        drivers: questions.drivers.map(|_, &function| match sysfs.kernel_driver(function) {
-            // It has none for a while before its netdevices go.
-            Ok(driver) => Some(driver),
-            Err(error) => {
-                debug!("{function}: cannot read its kernel driver: {error}");
-                Some(None)
-            }
+        // It has none for a while before its netdevices go.
+        drivers: questions.drivers.map(|_, &function| {
+            let driver = sysfs.kernel_driver(function).inspect_err(|error| {
+                unread.get_or_insert_with(|| format!("the kernel driver of {function}: {error}"));
+            });
+            Some(driver.unwrap_or_default())
         }),
-        verbs: questions.verbs.map(|&function, ()| Some(sysfs.has_verbs(function))),
+        verbs: questions.verbs.map(|&function, ()| {
+            let has_verbs = sysfs.has_verbs(function).inspect_err(|error| {
+                unread.get_or_insert_with(|| format!("the ibverbs device of {function}: {error}"));
+            });
+            Some(has_verbs.unwrap_or_default())
+        }),
         occupants: questions.occupants.map(|&function, ()| MANAGER.mends.occupant(function, now)),
         gone: (!questions.alive.is_empty()).then(|| without_port(&questions.alive)),
         names: questions.names.then(ethdev::names),
         ..kernel
+    };
+    let is_asked = !(questions.parents.is_empty() && questions.drivers.is_empty() && questions.verbs.is_empty());
+    if is_asked && MANAGER.unread.swap(unread.is_some(), Ordering::Relaxed) {
+        // It was told.
+        return answers;
     }
+    if let Some(unread) = unread {
+        warn!("sysfs does not tell {unread}; trying again");
+    }
+    answers
 }
 
 /// Asks what rtnetlink tells. Without an ear a link may be configured, and has no alternative name for now.

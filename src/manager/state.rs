@@ -16,7 +16,7 @@ use super::links::Links;
 use super::small_map::SmallMap;
 use crate::address::{IfIndex, IfName, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
-use crate::delivery::{LOOK, Situation, VfLink};
+use crate::delivery::{Hindrance, LOOK, Situation, VfLink};
 use crate::eal::ethdev::{self, Occupant};
 use crate::eal::failsafe;
 use crate::eal::log::NOTICE;
@@ -198,6 +198,13 @@ impl State {
         let tried_again = self.instances.values().flat_map(|instance| &instance.wanted).any(soon);
         let ports = self.ports.values().all(|held| !held.dirty && held.port.is_at_rest(now));
         ports && !tried_again && !self.unsettled && self.to_detach.is_empty() && self.links.is_exact()
+    }
+
+    /// When something is tried again next, if that is known.
+    pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
+        let place = |wanted: &Wanted| if let Place::Open { not_before } = wanted.place { not_before } else { None };
+        let places = self.instances.values().flat_map(|instance| &instance.wanted).filter_map(place);
+        places.chain(self.ports.values().filter_map(|held| held.port.next_try())).filter(|&then| then > now).min()
     }
 
     /// Has everything looked at again.
@@ -704,7 +711,7 @@ impl State {
     }
 
     /// Takes the outcome of [`Order::Attach`].
-    pub(super) fn attached(&mut self, serial: Serial, function: PciAddr, outcome: Result<(), Errno>, now: Instant) {
+    pub(super) fn attached(&mut self, serial: Serial, function: PciAddr, outcome: Result<(), Hindrance>, now: Instant) {
         let held = self.ports.values_mut().find(|held| held.serial == serial);
         let is_ours = outcome.is_ok();
         match held.and_then(|held| held.port.attached(function, outcome, now).map(|()| held)) {
@@ -714,6 +721,13 @@ impl State {
                 self.to_detach.push(function);
             }
             None => {}
+        }
+    }
+
+    /// Notes that what was ordered by [`Order::HandOver`] could not be done.
+    pub(super) fn not_handed_over(&mut self, id: PortId, function: PciAddr, error: Errno, now: Instant) {
+        if let Some(held) = self.ports.get_mut(&id) {
+            held.port.not_handed_over(function, error, now);
         }
     }
 

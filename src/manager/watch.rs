@@ -129,7 +129,7 @@ fn fallback_appeared(_: PortNumber) {
 /// The device of a port was taken away.
 fn device_removed(port: PortNumber) {
     MANAGER.mends.device_removed(port);
-    take_back(|function| ethdev::sits_on(port, function));
+    take_back(|function| MANAGER.mends.is_on(function, port));
 }
 
 /// Takes back what lies in a mailbox, or is about to, for a function of which this is so.

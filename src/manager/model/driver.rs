@@ -21,6 +21,7 @@ use super::failsafe;
 use super::world::{Function, Owner, World};
 use crate::address::PciAddr;
 use crate::args::Args;
+use crate::delivery::Hindrance;
 use crate::eal::Errno;
 use crate::eal::alarm::PARKING_PATIENCE;
 use crate::eal::failsafe::QUIET;
@@ -577,7 +578,12 @@ impl Model {
                         let outcome = this.world.borrow_mut().attach(function, Owner::Ours);
                         this.count(if outcome.is_ok() { "a VF attached" } else { "a VF not attached" });
                         pause().await;
-                        this.state.borrow_mut().attached(serial, function, outcome, this.now());
+                        this.state.borrow_mut().attached(
+                            serial,
+                            function,
+                            outcome.map_err(Hindrance::Failed),
+                            this.now(),
+                        );
                         again = true;
                     }
                     Order::HandOver(_, function) => {
