@@ -76,7 +76,7 @@ pub(super) fn always(model: &Model) {
     }
     for (id, failsafe) in &world.failsafes {
         let Some(function) = failsafe.address.and_then(|at| world.functions.get(&at)) else { continue };
-        if failsafe.sub == Level::Parsed && function.port().is_none() && !function.meddled && !function.taken {
+        if failsafe.sub == Level::Parsed && function.port().is_none() && !function.meddled && !failsafe.robbed {
             model.breaks(format!("failsafe {id} tries for ever to attach {:?}", failsafe.address));
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Failsafe {
     pub(super) sub: Level,
     /// Its address, once it was read.
     pub(super) address: Option<PciAddr>,
+    /// It has read that while an application had the port, or had taken it away: nothing of ours keeps it from trying.
+    pub(super) robbed: bool,
     /// The sub-device is to be removed.
     pub(super) remove: bool,
     /// The application is in a burst, so that it cannot be.
@@ -46,6 +48,7 @@ pub(super) fn create(model: &Model, id: PortId) {
         level: Level::Parsed,
         sub: Level::Undefined,
         address: None,
+        robbed: false,
         remove: false,
         busy: false,
         fallback: true,
@@ -71,6 +74,10 @@ fn read(model: &Model, id: PortId) {
     let Some(address) = text.lines().last().and_then(|line| line.parse().ok()) else { return };
     with(model, id, |failsafe| (failsafe.sub, failsafe.address) = (Level::Parsed, Some(address)));
     let mut world = model.world.borrow_mut();
+    let taken = world.functions.get(&address).is_some_and(|function| function.meddled || function.taken);
+    if let Some(failsafe) = world.failsafes.get_mut(&id) {
+        failsafe.robbed = taken;
+    }
     let meddled = world.functions.get(&address).is_some_and(|function| function.meddled);
     if world.port(address).is_none() && !meddled {
         drop(world);
