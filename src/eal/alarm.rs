@@ -113,7 +113,7 @@ impl Drop for Parked {
 
 /// How long another thread waits for the interrupt thread, which may be hot-plugging: not for ever, as that one may wait
 /// for a lock that the other thread holds.
-pub(crate) const PARKING_PATIENCE: Duration = Duration::from_secs(1);
+pub const PARKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Has the interrupt thread stand still until what is returned ends. Does nothing on that thread, and on one for which it
 /// stands still already. Not to be called by two threads at once.
