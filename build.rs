@@ -79,6 +79,7 @@ const CONSTANTS: &[&str] = &[
     "NETVSC_DEV_OPS_.*",
     "NETVSC_FAILSAFE_.*",
     "NETVSC_OPS?_.*",
+    "NETVSC_RSS",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
     "RTE_ETH_DEV_NO_OWNER",

@@ -97,6 +97,8 @@ pub struct Options {
     pub fallback: Fallback,
     /// Failsafe's polling period in milliseconds.
     pub hotplug_poll_ms: u32,
+    /// How many queues it has at most, each way.
+    pub queues: u16,
 }
 
 /// What has to be done for the VF of a port.
@@ -179,14 +181,17 @@ impl Port {
     /// `hotplug_poll` goes first: failsafe reads past the end of a string that ends in a plain argument
     /// (`fs_parse_sub_devices`).
     pub fn devargs(&self) -> Option<CString> {
-        let key = match self.options.fallback {
-            Fallback::Tap => "remote",
-            Fallback::AfPacket => "iface",
+        let (key, queues) = match self.options.fallback {
+            // As many as the application takes, up to 16: nothing can be said.
+            Fallback::Tap => ("remote", String::new()),
+            Fallback::AfPacket => ("iface", format!("qpairs={},", self.options.queues)),
         };
         let (poll, descriptor) = (self.options.hotplug_poll_ms, self.mailbox.descriptor());
-        let mut text =
-            format!("hotplug_poll={poll},fd({descriptor}),dev({},{key}=", self.fallback_name().to_string_lossy())
-                .into_bytes();
+        let mut text = format!(
+            "hotplug_poll={poll},fd({descriptor}),dev({},{queues}{key}=",
+            self.fallback_name().to_string_lossy()
+        )
+        .into_bytes();
         text.extend_from_slice(self.name.get().as_bytes());
         text.push(b')');
         let device = "vdev:,".len() + self.id.failsafe_name().as_bytes().len() + text.len();
@@ -455,7 +460,7 @@ mod tests {
     fn port(fallback: Fallback) -> Port {
         let name = IfName::new(b"eth1").unwrap();
         let link = Link::plain(IfIndex::new(3).unwrap(), name, MacAddr([0, 1, 2, 3, 4, 5]), Parent::NetVsc);
-        let options = Options { fallback, hotplug_poll_ms: 100 };
+        let options = Options { fallback, hotplug_poll_ms: 100, queues: 16 };
         Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
     }
 
@@ -498,7 +503,10 @@ mod tests {
         let want = format!("hotplug_poll=100,fd({}),dev(net_tap_vsc0,remote=eth1)", tap.mailbox.descriptor());
         assert_eq!(tap.devargs().unwrap().to_str().unwrap(), want);
         let packet = port(Fallback::AfPacket);
-        let want = format!("hotplug_poll=100,fd({}),dev(net_af_packet_vsc0,iface=eth1)", packet.mailbox.descriptor());
+        let want = format!(
+            "hotplug_poll=100,fd({}),dev(net_af_packet_vsc0,qpairs=16,iface=eth1)",
+            packet.mailbox.descriptor()
+        );
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
     }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use log::{debug, warn};
 
 use super::ops::{self, Copies, Function, Layout};
-use super::sys;
+use super::{queues, sys};
 
 /// What failsafe calls without a look, with what does there what ethdev does without it.
 fn needed(layout: Layout) -> [(u32, Function); 3] {
@@ -38,6 +38,9 @@ extern "C" fn release_nothing(_: *mut c_void, _: u16) {}
 extern "C" fn tell_no_link(_: *mut c_void, _: c_int) -> c_int {
     -libc::ENOTSUP
 }
+
+/// How the names of the ports of `net_af_packet` begin.
+const SHARING: &CStr = c"net_af_packet_vsc";
 
 /// The tables that were completed, and what they became.
 static COMPLETED: Copies = Copies::new();
@@ -61,20 +64,40 @@ pub fn complete(name: &CStr) {
         }
         return;
     };
-    if let Some(completed) = table.functions().and_then(|functions| completed(functions, table.layout)) {
+    let Some(functions) = table.functions().filter(|functions| !COMPLETED.has(functions)) else { return };
+    let shares = name.to_bytes().starts_with(SHARING.to_bytes());
+    let completed = completed(functions, table.layout, |copy| {
+        if shares {
+            queues::share(copy, table.layout, device);
+        }
+    });
+    if let Some(completed) = completed {
         table.replace(completed);
+        if shares {
+            queues::receive_shared(device);
+        }
         debug!("{name:?}: added what its driver lacks");
     }
 }
 
+/// Tells whether a fallback's queues are shared out among those that the application takes.
+pub fn shares_queues() -> bool {
+    ops::current().is_some()
+}
+
 /// Returns a table that has all that is needed, `None` when the one at hand has.
-fn completed(functions: &'static [Function], layout: Layout) -> Option<&'static [Function]> {
+fn completed(
+    functions: &'static [Function],
+    layout: Layout,
+    change: impl FnOnce(&mut [Function]),
+) -> Option<&'static [Function]> {
     COMPLETED.of(functions, |copy| {
         for (place, function) in needed(layout) {
             if let Some(slot) = copy.get_mut(place as usize).filter(|slot| **slot == Function::NONE) {
                 *slot = function;
             }
         }
+        change(copy);
     })
 }
 
@@ -89,12 +112,12 @@ mod tests {
         let mut functions = vec![Function::NONE; layout.size as usize];
         functions[7] = own;
         let functions: &'static [Function] = functions.leak();
-        let copy = completed(functions, layout).unwrap();
-        assert!(std::ptr::eq(completed(functions, layout).unwrap(), copy));
+        let copy = completed(functions, layout, |_| {}).unwrap();
+        assert!(std::ptr::eq(completed(functions, layout, |_| {}).unwrap(), copy));
         for (place, &function) in copy.iter().enumerate() {
             assert_eq!(function != Function::NONE, [7, 42, 46].contains(&place), "{place}");
         }
         assert_eq!(copy[7], own);
-        assert_eq!(completed(copy, layout), None);
+        assert_eq!(completed(copy, layout, |_| {}), None);
     }
 }

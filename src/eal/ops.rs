@@ -182,7 +182,7 @@ pub(super) fn subs_of(device: *mut sys::netvsc_ethdev_head) -> Vec<*mut sys::net
 }
 
 /// The layout of the release that runs.
-fn current() -> Option<Layout> {
+pub(super) fn current() -> Option<Layout> {
     static CURRENT: OnceLock<Option<Layout>> = OnceLock::new();
     *CURRENT.get_or_init(|| super::release().0.and_then(Layout::of))
 }

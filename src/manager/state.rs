@@ -326,7 +326,7 @@ impl State {
         names: &[CString],
         now: Instant,
     ) -> Vec<PortId> {
-        let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
+        let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms, queues: args.queues };
         let open = Place::Open { not_before: None };
         let wanted = missing.iter().map(|&selector| Wanted::new(selector, open)).collect();
         let named = !args.selectors.is_empty();

@@ -18,7 +18,8 @@
  *   configure <port>               with a queue each way
  *   start <port>                   configure, start, and send back what it receives
  *   setup <port> <queues> <descriptors> <mtu>
- *                                  stop, and start like that
+ *                                  stop, and start like that, several queues with RSS
+ *                                  where it is offered
  *   call <what> <port>             a call of ethdev or of rte_flow
  *   stop <port>, close <port>
  *   leave                          close all ports that nobody owns
@@ -502,6 +503,11 @@ configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
 		return ret;
 	conf.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
 	conf.rxmode.mtu = mtu;
+	if (queues > 1)
+		conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+	if (conf.rx_adv_conf.rss_conf.rss_hf != 0)
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 	if ((ret = rte_eth_dev_configure(port, queues, queues, &conf)) < 0 ||
 			(ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx_descriptors,
 				&tx_descriptors)) < 0)
