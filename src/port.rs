@@ -101,6 +101,56 @@ pub struct Options {
     pub queues: u16,
 }
 
+impl Options {
+    /// Returns all arguments of the fallback on the link `link`, which has this MTU, for so many queues: failsafe's have no
+    /// room for them. `None` where there is nothing to add.
+    pub fn fallback_devargs(&self, link: DevargsSafe, queues: u16, mtu: u32) -> Option<CString> {
+        let frames = Frames::for_mtu(mtu, queues);
+        let mut text = match self.fallback {
+            Fallback::Tap => return None,
+            Fallback::AfPacket => format!("qpairs={queues},{frames}iface=").into_bytes(),
+        };
+        text.extend_from_slice(link.get().as_bytes());
+        Some(name(text))
+    }
+}
+
+/// The rings of a packet socket: one to receive and one to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frames {
+    bytes: u32,
+    count: u32,
+}
+
+impl Frames {
+    /// The PMD's own, of which a page holds two.
+    const PLAIN: u32 = 2048;
+    /// The largest MTU that those hold: the kernel has 66 bytes before an Ethernet header (`tpacket_rcv`).
+    pub const PLAIN_MTU: u32 = Self::PLAIN - 80;
+    const MOST: u32 = 512;
+    /// What the rings of a port may take, each way.
+    const PORT_BYTES: u32 = 16 << 20;
+
+    /// Returns those that hold packets of an MTU: a power of two, as a frame may not cross the blocks of a ring, which the
+    /// kernel rounds up to one. The larger they are and the more queues there are, the fewer, so that a port takes 32 MiB
+    /// at most.
+    fn for_mtu(mtu: u32, queues: u16) -> Self {
+        let bytes = mtu.min(u16::MAX.into()).saturating_add(80).next_power_of_two().max(Self::PLAIN);
+        let share = Self::PORT_BYTES.checked_div(u32::from(queues).saturating_mul(bytes));
+        Self { bytes, count: share.unwrap_or_default().clamp(8, Self::MOST) }
+    }
+}
+
+impl fmt::Display for Frames {
+    /// As arguments of the PMD, each with a comma behind; none where they are its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes > Self::PLAIN {
+            write!(f, "framesz={0},blocksz={0},framecnt={1},", self.bytes, self.count)?;
+        }
+        Ok(())
+    }
+}
+
 /// What has to be done for the VF of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -125,7 +175,8 @@ pub struct Port {
     pub orphaned: bool,
     /// It was told that its link or its VF has an address.
     pub address_told: bool,
-    options: Options,
+    /// What its instance says.
+    pub options: Options,
     name: DevargsSafe,
     side: Side,
     mailbox: Mailbox,
@@ -169,6 +220,11 @@ impl Port {
     /// What the port's VF is recognized by.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// Name of its link.
+    pub fn link_name(&self) -> DevargsSafe {
+        self.name
     }
 
     /// Name of its device on the NetVSC netdevice.
@@ -508,6 +564,31 @@ mod tests {
             packet.mailbox.descriptor()
         );
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
+    }
+
+    #[test]
+    fn rings_hold_what_the_mtu_allows_and_take_no_more_than_32_mib() {
+        let table = [
+            (1500, 16, ""),
+            (1968, 16, ""),
+            (1969, 16, "framesz=4096,blocksz=4096,framecnt=256,"),
+            (9000, 16, "framesz=16384,blocksz=16384,framecnt=64,"),
+            (9000, 4, "framesz=16384,blocksz=16384,framecnt=256,"),
+            (9000, 1, "framesz=16384,blocksz=16384,framecnt=512,"),
+            (65_535, 16, "framesz=131072,blocksz=131072,framecnt=8,"),
+            (u32::MAX, 1, "framesz=131072,blocksz=131072,framecnt=128,"),
+        ];
+        for (mtu, queues, want) in table {
+            assert_eq!(Frames::for_mtu(mtu, queues).to_string(), want, "{mtu}, {queues}");
+        }
+        assert_eq!(Frames::PLAIN_MTU, 1968);
+        let devargs = |fallback| {
+            let port = port(fallback);
+            port.options.fallback_devargs(port.name, 4, 9000)
+        };
+        let want = c"qpairs=4,framesz=16384,blocksz=16384,framecnt=256,iface=eth1";
+        assert_eq!(devargs(Fallback::AfPacket).as_deref(), Some(want));
+        assert_eq!(devargs(Fallback::Tap), None);
     }
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -59,7 +59,8 @@ pub fn complete(name: &CStr) {
             let (_, text) = super::release();
             warn!(
                 "{name:?}: {text} is not among the releases whose drivers it knows; with fallback=af_packet an \
-                 application that sets a queue up twice will crash"
+                 application that takes fewer than all queues will lose packets, and one that sets a queue up twice \
+                 will crash"
             );
         }
         return;
@@ -78,11 +79,6 @@ pub fn complete(name: &CStr) {
         }
         debug!("{name:?}: added what its driver lacks");
     }
-}
-
-/// Tells whether a fallback's queues are shared out among those that the application takes.
-pub fn shares_queues() -> bool {
-    ops::current().is_some()
 }
 
 /// Returns a table that has all that is needed, `None` when the one at hand has.

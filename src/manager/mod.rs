@@ -42,7 +42,7 @@ use crate::args::{self, Args, Fallback, Selector};
 use crate::eal::failsafe::Mends;
 use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
-use crate::eal::{self, Errno, ethdev, fallback, kvargs, secondary, vdev};
+use crate::eal::{self, Errno, ethdev, kvargs, secondary, vdev};
 use crate::host::{self, Configuration, Sysfs};
 use crate::pairing::Miss;
 use crate::port::PortId;
@@ -178,11 +178,7 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         return Ok(());
     }
     let starting = is_starting(name);
-    let mut args = Args::parse(arguments, kvargs::parse, kvargs::parse_mac)?;
-    if args.fallback == Fallback::AfPacket && !fallback::shares_queues() {
-        // What comes by those that an application does not take would be lost.
-        args.queues = 1;
-    }
+    let args = Args::parse(arguments, kvargs::parse, kvargs::parse_mac)?;
     if args.ignore {
         info!("{label}: ignored, as asked");
         return Ok(());

@@ -91,6 +91,8 @@ pub(super) struct Recipe {
     pub(super) failsafe: CString,
     pub(super) fallback: CString,
     pub(super) devargs: Option<CString>,
+    pub(super) options: Options,
+    pub(super) link: DevargsSafe,
     /// Whether the vdev of an earlier port of this id, long closed, is still on the bus.
     pub(super) shell: bool,
     /// What to do when the fallback does not come up.
@@ -813,6 +815,8 @@ impl State {
             failsafe: id.failsafe_name(),
             fallback: port.fallback_name(),
             devargs: port.devargs(),
+            options: port.options,
+            link: port.link_name(),
             shell: self.shells.contains(&id),
             fallback_advice: port.fallback_advice(),
             label: port.to_string(),

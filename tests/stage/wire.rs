@@ -209,8 +209,12 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
     back.iter().map(BTreeSet::len).collect()
 }
 
+/// How many frames of [`exchange_flows`] are under way at once.
+const UNDER_WAY: usize = 32;
+
 /// Sends UDP frames of `size` bytes into a wire, `each` of every of `flows` flows in turn, and returns how many came back
-/// on it as they were, within a second after the last, each flow in its order.
+/// on it as they were, within a second after the last, each flow in its order: few are under way at once, as a ring that is
+/// full has others take its packets.
 pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize) -> usize {
     let wire =
         Wire { end: End::Netdevice(Wire::open_for(name, libc::ETH_P_IP as u16).unwrap()), name: name.to_owned() };
@@ -244,15 +248,19 @@ pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize)
         }
         back
     };
+    let patience = Instant::now() + Duration::from_secs(5);
+    let mut sent_before = 0;
     for number in 0..each {
         for flow in 0..flows {
+            while sent_before >= collect() + UNDER_WAY && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            sent_before += 1;
             let frame = frame(flow, number);
             // SAFETY: a buffer and its size.
             let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
             assert_eq!(sent, frame.len() as isize, "send on {name}: {}", io::Error::last_os_error());
         }
-        collect();
-        std::thread::sleep(Duration::from_micros(500));
     }
     let deadline = Instant::now() + Duration::from_secs(1);
     while collect() < usize::from(flows) * each as usize && Instant::now() < deadline {
