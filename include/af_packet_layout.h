@@ -21,9 +21,16 @@ struct netvsc_af_packet_port {
 	uint32_t frame_size;
 };
 
+/* The beginning of struct tpacket2_hdr: linux/if_packet.h. */
+struct netvsc_af_packet_header {
+	uint32_t status;
+	uint32_t length; /* Of the packet. */
+	uint32_t there; /* What is there of it. */
+};
+
 /* A struct iovec. */
 struct netvsc_af_packet_frame {
-	uint32_t *start; /* struct tpacket2_hdr */
+	struct netvsc_af_packet_header *start;
 	uint64_t size;
 };
 

@@ -21,8 +21,8 @@ SAME_PLACE(netvsc_af_packet_queue, framecount, pkt_rx_queue, framecount)
 SAME_PLACE(netvsc_af_packet_queue, framenum, pkt_rx_queue, framenum)
 SAME_PLACE(netvsc_af_packet_frame, start, iovec, iov_base)
 _Static_assert(sizeof(struct netvsc_af_packet_frame) == sizeof(struct iovec), "size of iovec");
-_Static_assert(offsetof(struct tpacket2_hdr, tp_status) == 0 && offsetof(struct tpacket2_hdr, tp_len) == 4 &&
-		offsetof(struct tpacket2_hdr, tp_snaplen) == 8,
-	"tpacket2_hdr");
-/* What has of a frame what no packet can have: to send, and to receive (tpacket_rcv() in the kernel). */
+SAME_PLACE(netvsc_af_packet_header, status, tpacket2_hdr, tp_status)
+SAME_PLACE(netvsc_af_packet_header, length, tpacket2_hdr, tp_len)
+SAME_PLACE(netvsc_af_packet_header, there, tpacket2_hdr, tp_snaplen)
+/* What of a frame is not for the packet, as eth_rx_queue_setup() reckons. */
 _Static_assert(TPACKET2_HDRLEN - sizeof(struct sockaddr_ll) == 32, "TPACKET2_HDRLEN");

@@ -374,16 +374,20 @@ unsafe fn whole_packets(queue: *mut sys::netvsc_af_packet_queue, longest: u32, m
             break;
         }
         // SAFETY: there are `framecount` frames.
-        let frame = unsafe { (*queue.rd.add(at as usize)).start };
-        // SAFETY: a frame begins with its status, which the kernel writes in one access.
-        let status = unsafe { AtomicU32::from_ptr(frame) };
+        let frame = unsafe { queue.rd.add(at as usize) };
+        // SAFETY: as above.
+        let header = unsafe { (*frame).start };
+        // SAFETY: each begins with its header, which the kernel writes too.
+        let status = unsafe { &raw mut (*header).status };
+        // SAFETY: aligned, and written by the kernel in one access.
+        let status = unsafe { AtomicU32::from_ptr(status) };
         if status.load(Ordering::Acquire) & OF_USER == 0 {
             break;
         }
-        // SAFETY: there follow the length of the packet, and that of what is there of it.
-        let [length, there] = unsafe { frame.add(1).cast::<[u32; 2]>().read() };
+        // SAFETY: as above; it is ours until its status is changed.
+        let header = unsafe { header.read() };
         at = if at.saturating_add(1) < queue.framecount { at.saturating_add(1) } else { 0 };
-        if length == there && there <= longest {
+        if header.length == header.there && header.there <= longest {
             count = count.saturating_add(1);
         } else if count == 0 {
             status.store(OF_KERNEL, Ordering::Release);

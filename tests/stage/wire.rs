@@ -240,7 +240,7 @@ pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize)
             let number = u32::from_be_bytes([got[42], got[43], got[44], got[45]]);
             let (to, from) = got.split_at_mut(6);
             to.swap_with_slice(&mut from[..6]);
-            assert_eq!(got, frame(flow, number), "frame {number} of flow {flow} on {name}");
+            assert!(got == frame(flow, number), "frame {number} of flow {flow} on {name} is not as it was");
             let latest = &mut latest[usize::from(flow)];
             assert!(latest.is_none_or(|latest| latest < number), "frame {number} of flow {flow} on {name} is late");
             *latest = Some(number);
