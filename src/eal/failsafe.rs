@@ -21,6 +21,8 @@
 //! there (`rte_pmd_failsafe_probe`): nothing, or a VF that has no MAC yet. So it is made to forget it, when the device is
 //! hot-removed.
 //!
+//! **Links.** It keeps what is new of a link to itself: see [`link_events`], which [`Mends::made`] calls.
+//!
 //! **Functions.** It calls functions of a fallback that its PMD may not have: see [`fallback`], which
 //! [`Mends::expect`] and [`Mends::port_appeared`] call for fallbacks of ours.
 //!
@@ -40,7 +42,7 @@ use log::{debug, warn};
 
 use super::alarm::{OnInterruptThread, Parked};
 use super::ethdev::{self, Device, Occupant, Owner, PortNumber};
-use super::{Errno, alarm, fallback, ops, sys};
+use super::{Errno, alarm, fallback, link_events, ops, sys};
 use crate::address::PciAddr;
 
 /// How long a burst that is under way may take, on a core of its own.
@@ -146,6 +148,7 @@ impl Mends {
             let bursts = SafeBursts::of(failsafe);
             self.record().bursts = bursts;
         }
+        link_events::pass_on(failsafe);
     }
 
     /// To be called when the PCI function `function` is posted to that failsafe port, before it can read it. What was

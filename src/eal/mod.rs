@@ -10,6 +10,7 @@ pub mod failsafe;
 pub mod fallback;
 pub mod interrupt;
 pub mod kvargs;
+mod link_events;
 pub mod log;
 mod ops;
 pub(crate) mod panic;
