@@ -210,7 +210,7 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
 }
 
 /// Sends UDP frames of `size` bytes into a wire, `each` of every of `flows` flows in turn, and returns how many came back
-/// on it as they were, within a second after the last, each flow in its order.
+/// on it as they were, each flow in its order.
 pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize) -> usize {
     let wire =
         Wire { end: End::Netdevice(Wire::open_for(name, libc::ETH_P_IP as u16).unwrap()), name: name.to_owned() };
@@ -254,7 +254,7 @@ pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize)
         collect();
         std::thread::sleep(Duration::from_micros(500));
     }
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + super::PATIENCE;
     while collect() < usize::from(flows) * each as usize && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
