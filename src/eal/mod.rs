@@ -17,6 +17,7 @@ pub mod pci;
 pub mod reserve;
 pub mod secondary;
 pub(crate) mod sys;
+pub mod telemetry;
 pub mod vdev;
 
 use std::ffi::{CStr, c_char, c_int};

@@ -8,7 +8,7 @@ use log::{debug, error, info, warn};
 use super::alarms::{KICK, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
-use super::{MANAGER, lock};
+use super::{MANAGER, board, lock};
 use crate::address::PciAddr;
 use crate::eal::alarm::{self, Parked};
 use crate::eal::ethdev::{self, Owner};
@@ -73,8 +73,10 @@ fn attach(serial: Serial, function: PciAddr) -> Result<(), Errno> {
 /// function are other NICs', and stay ours, so that they look free to nobody.
 fn hand_over(id: PortId, function: PciAddr) {
     MANAGER.mends.lend(function, &id.failsafe_name());
+    let Some(port) = ethdev::first_on(function) else { return };
+    lock().handed_over(id, port);
     let Ok(owner) = Owner::ours() else { return };
-    if let Some(port) = ethdev::first_on(function).filter(|&port| owner.holds(port)) {
+    if owner.holds(port) {
         if let Err(error) = owner.release(port) {
             debug!("port {port} of {function} is not released: {error}");
         }
@@ -129,6 +131,7 @@ pub(super) fn make(id: PortId) {
     if rescan::release(lock(), |state| state.made(id, outcome, Instant::now())) {
         close(id);
     }
+    board::publish();
 }
 
 fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
@@ -174,6 +177,7 @@ pub(super) fn close(id: PortId) {
     if ethdev::find(&recipe.failsafe).is_none() {
         info!(target: NOTICE, "{}: closed", recipe.label);
         rescan::release(lock(), |state| state.closed(id));
+        board::publish();
         // What it held is free.
         kick(KICK);
     } else {
