@@ -128,7 +128,7 @@ run_suite() {
 		step root contained --root "$suite"
 		step build inside "$suite" "$root" ro "make build-with-tests"
 		run=
-		for name in arguments in_use mana release secondary selection vf; do run="$run --test $name"; done
+		for name in arguments in_use release secondary selection vf; do run="$run --test $name"; done
 		step tests inside "$suite" "$root" ro "cargo test --locked --no-fail-fast $run"
 		left_out="all tests but$(echo "$run" | sed 's/--test //g')"
 	else
