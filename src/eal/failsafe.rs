@@ -344,16 +344,12 @@ fn close_alone(name: &CStr) {
         return;
     }
     let Some(table) = ops::of(device, name) else { return };
-    let Some(functions) = table.functions().filter(|functions| !ALONE.has(functions)) else { return };
-    let changed = ALONE.of(functions, |copy| {
+    ALONE.give(table, |copy| {
         if let Some(slot) = copy.get_mut(sys::NETVSC_OP_DEV_CLOSE as usize) {
             CLOSE.store(slot.0, Ordering::Release);
             *slot = Function(close as *mut c_void);
         }
     });
-    if let Some(changed) = changed {
-        table.replace(changed);
-    }
 }
 
 /// `dev_close`.
@@ -402,8 +398,7 @@ struct Hidden {
     address: PciAddr,
     /// The failsafe port.
     holder: CString,
-    known: Device,
-    device: *mut sys::netvsc_device_head,
+    device: Device,
     driver: *const c_void,
     /// Whether it could not be removed.
     refused: bool,
@@ -415,20 +410,20 @@ unsafe impl Send for Hidden {}
 impl Hidden {
     /// Hides the device of `port` if that sits on the PCI function at `address`. Only for the event of a port that goes,
     /// on the interrupt thread.
-    fn take(port: PortNumber, address: PciAddr, known: Device, holder: CString) -> Option<Self> {
+    fn take(port: PortNumber, address: PciAddr, device: Device, holder: CString) -> Option<Self> {
         // Whoever else closes the port, such as a secondary or the application on this thread, releases it once.
-        if !known.has(port) || !ethdev::may_be_owned_by(port, OWNER) {
+        if !device.has(port) || !ethdev::may_be_owned_by(port, OWNER) {
             return None;
         }
-        let device = known.as_ptr().cast::<sys::netvsc_device_head>();
+        let head = device.as_ptr().cast::<sys::netvsc_device_head>();
         // SAFETY: the device of a port that still exists; its struct begins so, 22.11 to 26.07 (tests/layout.c).
-        let driver = unsafe { &raw mut (*device).driver };
+        let driver = unsafe { &raw mut (*head).driver };
         // SAFETY: as above; on this thread nobody else looks at it meanwhile.
         let driver = unsafe { driver.replace(std::ptr::null()) };
         if driver.is_null() {
             return None;
         }
-        Some(Self { address, holder, known, device, driver, refused: false })
+        Some(Self { address, holder, device, driver, refused: false })
     }
 
     /// Shows the device again and hot-removes it, once the callback that released its port is through: on the interrupt
@@ -439,11 +434,12 @@ impl Hidden {
     fn remove(&self) -> Result<(), Errno> {
         let _turn = Turn::take();
         // Somebody may have removed it all the same.
-        if !self.known.is_on_bus() {
+        if !self.device.is_on_bus() {
             return Ok(());
         }
+        let head = self.device.as_ptr().cast::<sys::netvsc_device_head>();
         // SAFETY: a live device of EAL's, as just seen.
-        let driver = unsafe { &raw mut (*self.device).driver };
+        let driver = unsafe { &raw mut (*head).driver };
         // SAFETY: as above.
         if !unsafe { driver.read() }.is_null() {
             return Ok(());
@@ -458,8 +454,8 @@ impl Hidden {
             }
         }
         // SAFETY: a live device of EAL's, probed by that driver.
-        let returned = unsafe { sys::rte_dev_remove(self.device.cast()) };
-        if returned < 0 && self.known.is_on_bus() {
+        let returned = unsafe { sys::rte_dev_remove(self.device.as_ptr()) };
+        if returned < 0 && self.device.is_on_bus() {
             // SAFETY: a live device of EAL's, as just seen.
             unsafe { driver.write(std::ptr::null()) };
         }

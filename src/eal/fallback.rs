@@ -61,21 +61,18 @@ pub fn complete(name: &CStr) {
         }
         return;
     };
-    if let Some(completed) = table.functions().and_then(|functions| completed(functions, table.layout)) {
-        table.replace(completed);
+    if COMPLETED.give(table, |copy| fill(copy, table.layout)) {
         debug!("{name:?}: added what its driver lacks");
     }
 }
 
-/// Returns a table that has all that is needed, `None` when the one at hand has.
-fn completed(functions: &'static [Function], layout: Layout) -> Option<&'static [Function]> {
-    COMPLETED.of(functions, |copy| {
-        for (place, function) in needed(layout) {
-            if let Some(slot) = copy.get_mut(place as usize).filter(|slot| **slot == Function::NONE) {
-                *slot = function;
-            }
+/// Puts all that is needed into the places that are empty.
+fn fill(functions: &mut [Function], layout: Layout) {
+    for (place, function) in needed(layout) {
+        if let Some(slot) = functions.get_mut(place as usize).filter(|slot| **slot == Function::NONE) {
+            *slot = function;
         }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -89,12 +86,13 @@ mod tests {
         let mut functions = vec![Function::NONE; layout.size as usize];
         functions[7] = own;
         let functions: &'static [Function] = functions.leak();
-        let copy = completed(functions, layout).unwrap();
-        assert!(std::ptr::eq(completed(functions, layout).unwrap(), copy));
+        let completed = |functions| COMPLETED.of(functions, |copy| fill(copy, layout));
+        let copy = completed(functions).unwrap();
+        assert!(std::ptr::eq(completed(functions).unwrap(), copy));
         for (place, &function) in copy.iter().enumerate() {
             assert_eq!(function != Function::NONE, [7, 42, 46].contains(&place), "{place}");
         }
         assert_eq!(copy[7], own);
-        assert_eq!(completed(copy, layout), None);
+        assert_eq!(completed(copy), None);
     }
 }

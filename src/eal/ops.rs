@@ -58,6 +58,14 @@ impl Copies {
         Some(copy)
     }
 
+    /// Gives a port the copy of its table, unless it has that or `change` changes nothing. Returns whether it did.
+    pub(super) fn give(&self, table: Table, change: impl FnOnce(&mut [Function])) -> bool {
+        let functions = table.functions().filter(|functions| !self.has(functions));
+        let copy = functions.and_then(|functions| self.of(functions, change));
+        copy.into_iter().for_each(|copy| table.replace(copy));
+        copy.is_some()
+    }
+
     /// Tells whether a table is one of these.
     pub(super) fn has(&self, functions: &[Function]) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -95,9 +95,7 @@ static INFOS_GET: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// Gives a port its harmless functions; `false` when its release is not known.
 fn guard_port(port: *mut sys::netvsc_ethdev_head, name: &CStr) -> bool {
     let Some(table) = ops::of(port, name) else { return false };
-    let Some(functions) = table.functions().filter(|functions| !HARMLESS.has(functions)) else { return true };
-    if let Some(harmless) = HARMLESS.of(functions, |copy| make_harmless(copy, table.layout)) {
-        table.replace(harmless);
+    if HARMLESS.give(table, |copy| make_harmless(copy, table.layout)) {
         debug!("{name:?}: left to the primary");
     }
     true
