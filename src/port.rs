@@ -413,9 +413,7 @@ impl Port {
         if delivery.is_taken() {
             self.held = Some(vf.address);
         }
-        if let Some(hindrance) = hindrance {
-            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
-        }
+        self.tell(&vf, hindrance);
         match next? {
             Move::Attach => Some(Order::Attach(vf.address)),
             Move::Detach => Some(Order::Detach(vf.address)),
@@ -432,10 +430,16 @@ impl Port {
         let (vf, delivery) =
             self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_attaching())?;
         let vf = *vf;
-        if let Some(hindrance) = delivery.attached(outcome, now) {
+        let hindrance = delivery.attached(outcome, now);
+        self.tell(&vf, hindrance);
+        Some(())
+    }
+
+    /// Says what hinders its VF.
+    fn tell(&self, vf: &VfLink, hindrance: Option<Hindrance>) {
+        if let Some(hindrance) = hindrance {
             warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
         }
-        Some(())
     }
 
     /// Notes that failsafe cannot get the port of a function that was posted: its address is taken back, and posted again
@@ -467,9 +471,8 @@ impl Port {
     fn put_off(&mut self, hindrance: Hindrance, now: Instant) {
         let Some((vf, delivery)) = &mut self.vf else { return };
         let vf = *vf;
-        if let Some(hindrance) = delivery.put_off(hindrance, now) {
-            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
-        }
+        let hindrance = delivery.put_off(hindrance, now);
+        self.tell(&vf, hindrance);
     }
 }
 

@@ -116,7 +116,7 @@ impl Drop for Parked {
 pub const PARKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Has the interrupt thread stand still until what is returned ends. Does nothing on that thread, and on one for which it
-/// stands still already. Not to be called by two threads at once.
+/// stands still already. Of two threads that call it at once one may wait in vain.
 ///
 /// Two threads that hot-plug at once meet in lists of EAL's that have no lock: those of device arguments, of PCI
 /// devices and of ports. Also, closing a failsafe port waits for failsafe's own alarm, and that alarm may wait for the

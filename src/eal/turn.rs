@@ -30,13 +30,11 @@ fn turns() -> MutexGuard<'static, Turns> {
     TURNS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until a deadline or until `over`.
+/// Waits as long as there is a deadline that is not over.
 fn wait(deadline: impl Fn(&Turns) -> Option<Instant>) -> MutexGuard<'static, Turns> {
     let mut turns = turns();
-    while let Some(left) = deadline(&turns).and_then(|until| until.checked_duration_since(Instant::now())) {
-        if left.is_zero() {
-            break;
-        }
+    let left = |turns: &Turns| deadline(turns)?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+    while let Some(left) = left(&turns) {
         turns = CHANGED.wait_timeout(turns, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     turns

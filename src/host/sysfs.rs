@@ -145,16 +145,10 @@ impl Sysfs {
 
 /// Reads an attribute of a device; none that we ask for is longer.
 fn attribute(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let (mut text, mut length) = ([0; 64], 0);
-    loop {
-        match file.read(text.get_mut(length..).unwrap_or_default()) {
-            Ok(0) => return Ok(text.get(..length).unwrap_or_default().to_vec()),
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    const BYTES_MAX: usize = 64;
+    let mut text = Vec::with_capacity(BYTES_MAX);
+    File::open(path)?.take(BYTES_MAX as u64).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Takes "there is no such file" for an answer. The kernel says `ENODEV` when a device goes while its file is open.

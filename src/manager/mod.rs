@@ -183,13 +183,8 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         return Ok(());
     }
     let starting = is_starting(name);
-    let mut short = None;
-    let split = |text: &CStr| kvargs::parse(text).map_err(|error| short = Some(error)).ok().flatten();
-    let parsed = Args::parse(arguments, split, kvargs::parse_mac);
-    if let Some(error) = short {
-        return Err(ProbeError::Broken(error));
-    }
-    let args = parsed?;
+    let pairs = kvargs::parse(arguments).map_err(ProbeError::Broken)?;
+    let args = Args::parse(arguments, |_| pairs, kvargs::parse_mac)?;
     if args.ignore {
         info!("{label}: ignored, as asked");
         return Ok(());

@@ -74,11 +74,11 @@ fn read(model: &Model, id: PortId) {
     let Some(address) = text.lines().last().and_then(|line| line.parse().ok()) else { return };
     with(model, id, |failsafe| (failsafe.sub, failsafe.address) = (Level::Parsed, Some(address)));
     let mut world = model.world.borrow_mut();
-    let taken = world.functions.get(&address).is_some_and(|function| function.meddled || function.taken);
+    let function = world.functions.get(&address);
+    let (meddled, taken) = function.map_or((false, false), |function| (function.meddled, function.taken));
     if let Some(failsafe) = world.failsafes.get_mut(&id) {
-        failsafe.robbed = taken;
+        failsafe.robbed = meddled || taken;
     }
-    let meddled = world.functions.get(&address).is_some_and(|function| function.meddled);
     if world.port(address).is_none() && !meddled {
         drop(world);
         model.breaks(format!("failsafe {id} reads {address}, on which there is no port"));
