@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stage::{App, Driver, Guest, MAC, Place, expect_answer, wait_for};
+use stage::{App, Driver, Guest, MAC, Place, expect_answer, panic_text, wait_for};
 use stories::ONE;
 
 /// Guests that run at the same time. A guest has one CPU.
@@ -172,9 +172,7 @@ fn main() -> ExitCode {
         }
     }
     std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("a panic without a text");
+        let text = panic_text(info.payload());
         let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         WHY.set(text.lines().collect::<Vec<_>>().join("; ") + &place.unwrap_or_default());
     }));

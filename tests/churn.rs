@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stage::{App, Place, Stage, Wire, expect_answer, parse_mac};
+use stage::{App, Place, Random, Stage, Wire, expect_answer, parse_mac};
 
 const SECONDS: u64 = 20;
 
@@ -35,19 +35,16 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
 }
 
-/// Numbers that look random (xorshift).
-struct Random(u64);
+/// Chance, from a seed.
+struct Chance(Random);
 
-impl Random {
+impl Chance {
     fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
     }
 
     fn below(&mut self, end: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 32) % u64::from(end)) as u32
+        ((self.0.next() >> 32) % u64::from(end)) as u32
     }
 
     fn pause(&mut self) {
@@ -70,7 +67,7 @@ struct Control {
 }
 
 impl Control {
-    fn step(&mut self, random: &mut Random, still: &Mutex<()>) {
+    fn step(&mut self, random: &mut Chance, still: &Mutex<()>) {
         let n = random.below(PAIRS);
         self.close_orphans(still);
         if random.below(3) == 0 {
@@ -161,7 +158,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn step(&mut self, random: &mut Random) {
+    fn step(&mut self, random: &mut Chance) {
         let n = random.below(PAIRS);
         let at = n as usize;
         let (link, vf, function) = (format!("eth{n}"), format!("vf{n}"), format!("0000:0{}:00.0", n + 1));
@@ -253,7 +250,7 @@ fn churn() {
     let still = Mutex::new(());
     thread::scope(|scope| {
         let events = scope.spawn(|| {
-            let mut random = Random::new(seed);
+            let mut random = Chance::new(seed);
             while Instant::now() < end && !over.load(Ordering::Relaxed) {
                 let guard = still.lock();
                 machine.step(&mut random);
@@ -263,7 +260,7 @@ fn churn() {
             machine.counts
         });
         let frames = scope.spawn(|| send_frames(&over));
-        let mut random = Random::new(!seed);
+        let mut random = Chance::new(!seed);
         let steps = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             while Instant::now() < end {
                 control.step(&mut random, &still);

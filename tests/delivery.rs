@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use stage::{
-    App, Churn, MAC, Mailbox, PCI, Place as _, Stage, Traffic, exchange, expect_answer, ip, ip_batch, wait_for,
+    App, Churn, MAC, Mailbox, PCI, Place as _, Random, Stage, Traffic, exchange, expect_answer, ip, ip_batch, wait_for,
 };
 
 const FAILSAFE: &str = "net_failsafe_vsc0";
@@ -182,14 +182,8 @@ fn short_lives(more: &str, lives: usize, seed: u64) {
     stage.netvsc_appears("eth1", MAC);
     let mut app = start_eth1(&[], more);
     let before = told(&app).len();
-    // Marsaglia's xorshift64.
-    let mut state = seed;
-    let mut random = |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
+    let mut numbers = Random(seed);
+    let mut random = |below: u64| numbers.next() % below;
     for life in 0..lives {
         let address = if random(2) == 0 { ONE } else { TWO };
         stage.vf_appears("vf0", address, MAC);
@@ -438,9 +432,8 @@ fn link_events_that_cannot_be_read_cost_next_to_nothing_and_are_followed_again_a
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     let eth1 = eth1(",hotplug_poll=1000");
-    let mut command = App::command_with_plugin(&["--log-level=pmd.net.vdev_netvsc:info"], &[&eth1]);
-    command.env("LD_PRELOAD", stage::compile("tests/short/events.c", &["-shared", "-fPIC"]));
-    let mut app = App::up(command);
+    let info = ["--log-level=pmd.net.vdev_netvsc:info"];
+    let mut app = App::up(App::command_with_preload("tests/short/events.c", &info, &[&eth1]));
     app.ok(&format!("start {FAILSAFE}"));
     fs::write(DEAF, "").unwrap();
     // Nobody hears of it, and it stays to be read.

@@ -16,7 +16,6 @@
 mod list;
 mod stage;
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -26,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use list::{CALLS, Failure, LEFT_OUT, Manner, SAFE};
-use stage::{App, MAC, Stage, Wire, parse_mac, run};
+use stage::{App, MAC, Random, Stage, Wire, panic_text, parse_mac, run, wait_within};
 
 const INSTANCE: &str = "net_vdev_netvsc0";
 const SECOND: &str = "net_vdev_netvsc1";
@@ -184,16 +183,7 @@ impl Control {
 }
 
 fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(3));
-    }
+    wait_within(patience, || condition().then_some(())).is_some()
 }
 
 /// Tells whether a frame comes back that is sent into a wire.
@@ -592,11 +582,6 @@ enum End {
     Bad(String),
 }
 
-fn text_of_panic(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic").to_owned()
-}
-
 /// A player's application, as long as its cases end well.
 struct Player {
     preload: String,
@@ -627,7 +612,7 @@ impl Player {
                 return if called { End::Good } else { End::NotCalled };
             }
             Ok(Err(why)) => why,
-            Err(panic) => text_of_panic(panic.as_ref()),
+            Err(panic) => panic_text(panic.as_ref()).to_owned(),
         };
         End::Bad(describe(&mut scene, &why))
     }
@@ -651,7 +636,7 @@ fn start(preload: &str, series: &Series, n: u64) -> End {
             let log = fs::read_dir("/run").unwrap().flatten().map(|entry| entry.path());
             let log = log.filter(|path| path.extension().is_some_and(|end| end == "log")).max();
             let log = log.map(|path| fs::read_to_string(path).unwrap()).unwrap_or_default();
-            return End::Bad(format!("{}\n{log}", text_of_panic(panic.as_ref())));
+            return End::Bad(format!("{}\n{log}", panic_text(panic.as_ref())));
         }
     };
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -673,7 +658,7 @@ fn start(preload: &str, series: &Series, n: u64) -> End {
         Ok(Ok(true)) => End::Good,
         Ok(Ok(false)) => End::NotCalled,
         Ok(Err(why)) => End::Bad(describe(&mut scene, &why)),
-        Err(panic) => End::Bad(describe(&mut scene, &text_of_panic(panic.as_ref()))),
+        Err(panic) => End::Bad(describe(&mut scene, panic_text(panic.as_ref()))),
     }
 }
 
@@ -703,13 +688,10 @@ fn cleanup(preload: &str, series: &Series, n: u64) -> End {
 }
 
 /// A random order.
-fn shuffle<T>(list: &mut [T], mut state: u64) {
+fn shuffle<T>(list: &mut [T], seed: u64) {
+    let mut random = Random(seed);
     for last in (1..list.len()).rev() {
-        // Marsaglia's xorshift64.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        list.swap(last, (state % (last as u64 + 1)) as usize);
+        list.swap(last, (random.next() % (last as u64 + 1)) as usize);
     }
 }
 

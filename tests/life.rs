@@ -117,9 +117,7 @@ fn slow_scan() -> String {
 
 /// Starts an application in which [`run_short`] has the plugin find no memory.
 fn start_where_memory_runs_short(arguments: &[&str]) -> App {
-    let mut command = App::command_with_plugin(&[], arguments);
-    command.env("LD_PRELOAD", stage::compile("tests/short/memory.c", &["-shared", "-fPIC"]));
-    App::up(command)
+    App::up(App::command_with_preload("tests/short/memory.c", &[], arguments))
 }
 
 /// Has the plugin find no memory for blocks of so many bytes, at least and at most: from now on of these the first and
@@ -442,14 +440,11 @@ fn cleanup_with_a_vf_that_came_and_went() {
 
 #[test]
 fn cleanup_right_after_a_vf_went_leaves_its_device_to_no_other_thread() {
-    let slow = stage::compile("tests/slow/remove.c", &["-shared", "-fPIC", "-lrte_eal"]);
     // What is to be seen needs the threads to meet within a millisecond.
     for _ in 0..5 {
         let mut stage = Stage::new();
         stage.netvsc_appears("eth1", MAC);
-        let mut command = App::command_with_plugin(&[], &[START]);
-        command.env("LD_PRELOAD", &slow);
-        let mut app = App::up(command);
+        let mut app = App::up(App::command_with_preload("tests/slow/remove.c", &[], &[START]));
         app.ok(&format!("start {FAILSAFE}"));
         stage.vf_appears("vf0", VF, MAC);
         expect_frames("vf0");
@@ -458,19 +453,12 @@ fn cleanup_right_after_a_vf_went_leaves_its_device_to_no_other_thread() {
     }
 }
 
-/// An application that has a library of ours loaded before all else.
-fn start_behind_preloaded(source: &str, arguments: &[&str]) -> App {
-    let mut command = App::command_with_plugin(&[], arguments);
-    command.env("LD_PRELOAD", stage::compile(source, &["-shared", "-fPIC"]));
-    App::up(command)
-}
-
 #[test]
 fn a_vf_that_comes_and_goes_waits_for_an_application_that_hot_plugs() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);
     stage.netvsc_appears("eth2", "00:15:5d:00:00:02");
-    let mut app = start_behind_preloaded("tests/slow/arguments.c", &[START]);
+    let mut app = App::up(App::command_with_preload("tests/slow/arguments.c", &[], &[START]));
     app.ok(&format!("start {FAILSAFE}"));
     let before = app.logged("two threads").len();
     for _ in 0..6 {

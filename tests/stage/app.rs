@@ -71,6 +71,13 @@ impl App {
         Self::command(&format!("{BUILD}/tests/app"), "0@0", first, last, true)
     }
 
+    /// As [`App::command_with_plugin`], with a library made of this C source loaded before all else.
+    pub fn command_with_preload(source: &str, first: &[&str], last: &[&str]) -> Command {
+        let mut command = Self::command_with_plugin(first, last);
+        command.env("LD_PRELOAD", super::compile(source, &["-shared", "-fPIC"]));
+        command
+    }
+
     /// The command of [`App::start`], with arguments that come first and last.
     pub fn command_with_plugin(first: &[&str], last: &[&str]) -> Command {
         Self::with_plugin(&format!("{BUILD}/tests/app"), "0@0", first, last)

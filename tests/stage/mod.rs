@@ -37,6 +37,7 @@ pub use memory::HugePages;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use wire::{Frame, Traffic, Wire, dropped_in, exchange, expect_answer, parse_mac};
 
+use std::any::Any;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -410,13 +411,37 @@ pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until `condition` gives something, `None` when it does not in time.
-pub fn wait_until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until<T>(condition: impl FnMut() -> Option<T>) -> Option<T> {
+    wait_within(PATIENCE, condition)
+}
+
+/// As [`wait_until`], for so long.
+pub fn wait_within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
     loop {
         let found = condition();
         if found.is_some() || Instant::now() >= deadline {
             return found;
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The text of a panic.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a text")
+}
+
+/// Numbers that look random (Marsaglia's xorshift64). The seed is not zero.
+pub struct Random(pub u64);
+
+impl Random {
+    /// Returns the next.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
 }
