@@ -67,12 +67,17 @@ const FUNCTIONS: &[&str] = &[
 
 /// Types that no function above brings along: the private structs of the headers in `include`.
 const TYPES: &[&str] = &[
+    "netvsc_af_packet_port",
+    "netvsc_af_packet_queue",
     "netvsc_device_head",
     "netvsc_ethdev_data_head",
     "netvsc_ethdev_head",
     "netvsc_failsafe_head",
     "netvsc_vdev_driver_22_11",
     "netvsc_vdev_driver_26_07",
+    "rte_mempool",
+    "rte_mempool_cache",
+    "rte_pktmbuf_pool_private",
 ];
 
 /// Constants of DPDK's headers, and the table by which applications call PMDs.
@@ -80,12 +85,15 @@ const CONSTANTS: &[&str] = &[
     "NETVSC_DEV_OPS_.*",
     "NETVSC_FAILSAFE_.*",
     "NETVSC_OPS?_.*",
+    "NETVSC_RSS",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
     "RTE_ETH_DEV_NO_OWNER",
     "RTE_ETH_NAME_MAX_LEN",
     "RTE_LOG_.*",
     "RTE_MAX_ETHPORTS",
+    "RTE_MAX_LCORE",
+    "RTE_PKTMBUF_HEADROOM",
     "rte_eth_fp_ops",
 ];
 
@@ -94,6 +102,7 @@ const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vde
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=include/af_packet_layout.h");
     println!("cargo:rerun-if-changed=include/failsafe_layout.h");
     println!("cargo:rerun-if-changed=include/vdev_layout.h");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
@@ -107,7 +116,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             "#include <rte_alarm.h>\n#include <rte_bus.h>\n#include <rte_bus_vdev.h>\n#include <rte_dev.h>\n\
              #include <rte_devargs.h>\n#include <rte_eal.h>\n#include <rte_ethdev.h>\n#include <rte_ether.h>\n\
              #include <rte_hypervisor.h>\n#include <rte_interrupts.h>\n#include <rte_kvargs.h>\n#include <rte_log.h>\n\
-             #include <rte_version.h>\n#include \"failsafe_layout.h\"\n#include \"vdev_layout.h\"\n",
+             #include <rte_mbuf.h>\n#include <rte_mempool.h>\n#include <rte_version.h>\n\
+             #include \"af_packet_layout.h\"\n#include \"failsafe_layout.h\"\n#include \"vdev_layout.h\"\n",
         )
         .clang_args(flags.split_whitespace())
         .clang_arg("-Iinclude")

@@ -18,6 +18,9 @@
 #define NETVSC_FAILSAFE_UNDEFINED 0
 #define NETVSC_FAILSAFE_ACTIVE 3
 
+/* What failsafe offers of RSS, if all sub-devices do: fs_dev_infos_get(). */
+static const uint64_t NETVSC_RSS = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+
 /* struct sub_device. */
 struct netvsc_failsafe_sub {
 	struct netvsc_failsafe_sub *next;

@@ -10,13 +10,17 @@ use std::fmt;
 use crate::address::{IfName, MacAddr};
 
 /// Everything that `dpdk-pmdinfo.py` is to list, in the words of the C driver and in its order.
-pub const KEYS: [&str; 6] = ["iface", "mac", "force", "ignore", "fallback", "hotplug_poll"];
+pub const KEYS: [&str; 7] = ["iface", "mac", "force", "ignore", "fallback", "hotplug_poll", "queues"];
 
 /// How often failsafe looks for a missing sub-device unless the user says otherwise, in milliseconds.
 ///
 /// Failsafe's own default of 2000 is what makes a VF wait two seconds; a look costs it a few microseconds.
 pub const HOTPLUG_POLL_DEFAULT_MS: u32 = 100;
 const HOTPLUG_POLL_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
+
+/// How many queues a port may have, each way: as many as `net_tap` has, for which nothing can be said otherwise
+/// (`RTE_PMD_TAP_MAX_QUEUES`).
+pub const QUEUES_MAX: u16 = 16;
 
 /// One way in which the user names a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +77,8 @@ pub struct Args {
     pub fallback: Fallback,
     /// Failsafe's polling period in milliseconds, 10 to 60000.
     pub hotplug_poll_ms: u32,
+    /// How many queues each port has at most, each way: 1 to [`QUEUES_MAX`].
+    pub queues: u16,
 }
 
 impl Default for Args {
@@ -83,6 +89,7 @@ impl Default for Args {
             ignore: false,
             fallback: Fallback::default(),
             hotplug_poll_ms: HOTPLUG_POLL_DEFAULT_MS,
+            queues: QUEUES_MAX,
         }
     }
 }
@@ -115,6 +122,7 @@ fn expected(key: &str) -> &'static str {
         "mac" => "expected an Ethernet address such as 00:15:5d:01:02:03",
         "fallback" => "expected tap or af_packet",
         "hotplug_poll" => "expected milliseconds from 10 to 60000",
+        "queues" => "expected a number from 1 to 16",
         _ => "expected 0 or 1",
     }
 }
@@ -164,11 +172,8 @@ impl Args {
                     _ => return None,
                 };
             }
-            "hotplug_poll" => {
-                // Digits only: parse() would take a sign.
-                let text = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-                self.hotplug_poll_ms = text.parse().ok().filter(|ms| HOTPLUG_POLL_MS.contains(ms))?;
-            }
+            "hotplug_poll" => self.hotplug_poll_ms = number(value).filter(|ms| HOTPLUG_POLL_MS.contains(ms))?,
+            "queues" => self.queues = number(value).filter(|queues| (1..=QUEUES_MAX).contains(queues))?,
             _ => return None,
         }
         Some(())
@@ -177,6 +182,11 @@ impl Args {
 
 fn known(given: &CStr) -> Option<&'static str> {
     KEYS.into_iter().find(|key| key.as_bytes() == given.to_bytes())
+}
+
+/// Digits only: `parse` would take a sign.
+fn number<T: std::str::FromStr>(value: &CStr) -> Option<T> {
+    value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
 }
 
 fn flag(value: &CStr) -> Option<bool> {
@@ -277,6 +287,8 @@ mod tests {
             ("fallback=af_packet", Args { fallback: Fallback::AfPacket, ..Args::default() }),
             ("fallback=tap,hotplug_poll=10", Args { hotplug_poll_ms: 10, ..Args::default() }),
             ("hotplug_poll=60000", Args { hotplug_poll_ms: 60_000, ..Args::default() }),
+            ("queues=1", Args { queues: 1, ..Args::default() }),
+            ("queues=4,queues=16", Args { queues: 16, ..Args::default() }),
         ];
         for (text, want) in table {
             assert_eq!(parse(text), Ok(want), "{text}");
@@ -309,9 +321,15 @@ mod tests {
             ("hotplug_poll=+100", "argument hotplug_poll=\"+100\": expected milliseconds"),
             ("hotplug_poll=0x64", "argument hotplug_poll=\"0x64\": expected milliseconds"),
             ("hotplug_poll=", "argument hotplug_poll=\"\": expected milliseconds"),
+            ("queues=0", "argument queues=\"0\": expected a number from 1 to 16"),
+            ("queues=17", "argument queues=\"17\": expected a number from 1 to 16"),
+            ("queues=65537", "argument queues=\"65537\": expected a number from 1 to 16"),
+            ("queues=x", "argument queues=\"x\": expected a number from 1 to 16"),
+            ("queues=+4", "argument queues=\"+4\": expected a number from 1 to 16"),
+            ("queues", "argument queues needs a value: expected a number from 1 to 16"),
             (
                 "remote=eth1",
-                "unknown argument \"remote\": expected one of iface, mac, force, ignore, fallback, hotplug_poll",
+                "unknown argument \"remote\": expected one of iface, mac, force, ignore, fallback, hotplug_poll, queues",
             ),
             ("iface", "argument iface needs a value: expected an interface name"),
             ("iface=eth1,force", "argument force needs a value: expected 0 or 1"),
@@ -354,6 +372,7 @@ mod tests {
                     prop_assert!(!name.iter().any(|b| b",()=[]/: ".contains(b)));
                 }
                 prop_assert!((10..=60_000).contains(&args.hotplug_poll_ms));
+                prop_assert!((1..=16).contains(&args.queues));
             }
         }
 

@@ -97,6 +97,58 @@ pub struct Options {
     pub fallback: Fallback,
     /// Failsafe's polling period in milliseconds.
     pub hotplug_poll_ms: u32,
+    /// How many queues it has at most, each way.
+    pub queues: u16,
+}
+
+impl Options {
+    /// Returns all arguments of the fallback on the link `link`, which has this MTU, for so many queues: failsafe's have no
+    /// room for them. `None` where there is nothing to add.
+    pub fn fallback_devargs(&self, link: DevargsSafe, queues: u16, mtu: u32) -> Option<CString> {
+        let frames = Frames::for_mtu(mtu, queues);
+        let mut text = match self.fallback {
+            Fallback::Tap => return None,
+            Fallback::AfPacket => format!("qpairs={queues},{frames}iface=").into_bytes(),
+        };
+        text.extend_from_slice(link.get().as_bytes());
+        Some(name(text))
+    }
+}
+
+/// The rings of a packet socket: one to receive and one to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frames {
+    bytes: u32,
+    count: u32,
+}
+
+impl Frames {
+    /// The PMD's own, of which a page holds two.
+    const PLAIN: u32 = 2048;
+    /// The largest MTU that those hold: the kernel has 66 bytes before an Ethernet header (`tpacket_rcv`).
+    pub const PLAIN_MTU: u32 = Self::PLAIN - 80;
+    const MOST: u32 = 512;
+    /// What the rings of a port may take, each way.
+    const PORT_BYTES: u32 = 16 << 20;
+
+    /// Returns those that hold packets of an MTU: a power of two, as a frame may not cross the blocks of a ring, which the
+    /// kernel rounds up to one. The larger they are and the more queues there are, the fewer, so that a port takes 32 MiB
+    /// at most.
+    fn for_mtu(mtu: u32, queues: u16) -> Self {
+        let bytes = mtu.min(u16::MAX.into()).saturating_add(80).next_power_of_two().max(Self::PLAIN);
+        let share = Self::PORT_BYTES.checked_div(u32::from(queues).saturating_mul(bytes));
+        Self { bytes, count: share.unwrap_or_default().clamp(8, Self::MOST) }
+    }
+}
+
+impl fmt::Display for Frames {
+    /// As arguments of the PMD, each with a comma behind; none where they are its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes > Self::PLAIN {
+            write!(f, "framesz={0},blocksz={0},framecnt={1},", self.bytes, self.count)?;
+        }
+        Ok(())
+    }
 }
 
 /// What has to be done for the VF of a port.
@@ -123,7 +175,8 @@ pub struct Port {
     pub orphaned: bool,
     /// It was told that its link or its VF has an address.
     pub address_told: bool,
-    options: Options,
+    /// What its instance says.
+    pub options: Options,
     name: DevargsSafe,
     side: Side,
     mailbox: Mailbox,
@@ -169,6 +222,11 @@ impl Port {
         self.side
     }
 
+    /// Name of its link.
+    pub fn link_name(&self) -> DevargsSafe {
+        self.name
+    }
+
     /// Name of its device on the NetVSC netdevice.
     pub fn fallback_name(&self) -> CString {
         self.id.fallback_name(self.options.fallback)
@@ -179,14 +237,17 @@ impl Port {
     /// `hotplug_poll` goes first: failsafe reads past the end of a string that ends in a plain argument
     /// (`fs_parse_sub_devices`).
     pub fn devargs(&self) -> Option<CString> {
-        let key = match self.options.fallback {
-            Fallback::Tap => "remote",
-            Fallback::AfPacket => "iface",
+        let (key, queues) = match self.options.fallback {
+            // As many as the application takes, up to 16: nothing can be said.
+            Fallback::Tap => ("remote", String::new()),
+            Fallback::AfPacket => ("iface", format!("qpairs={},", self.options.queues)),
         };
         let (poll, descriptor) = (self.options.hotplug_poll_ms, self.mailbox.descriptor());
-        let mut text =
-            format!("hotplug_poll={poll},fd({descriptor}),dev({},{key}=", self.fallback_name().to_string_lossy())
-                .into_bytes();
+        let mut text = format!(
+            "hotplug_poll={poll},fd({descriptor}),dev({},{queues}{key}=",
+            self.fallback_name().to_string_lossy()
+        )
+        .into_bytes();
         text.extend_from_slice(self.name.get().as_bytes());
         text.push(b')');
         let device = "vdev:,".len() + self.id.failsafe_name().as_bytes().len() + text.len();
@@ -487,7 +548,7 @@ mod tests {
     fn port(fallback: Fallback) -> Port {
         let name = IfName::new(b"eth1").unwrap();
         let link = Link::plain(IfIndex::new(3).unwrap(), name, MacAddr([0, 1, 2, 3, 4, 5]), Parent::NetVsc);
-        let options = Options { fallback, hotplug_poll_ms: 100 };
+        let options = Options { fallback, hotplug_poll_ms: 100, queues: 16 };
         Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
     }
 
@@ -530,7 +591,10 @@ mod tests {
         let want = format!("hotplug_poll=100,fd({}),dev(net_tap_vsc0,remote=eth1)", tap.mailbox.descriptor());
         assert_eq!(tap.devargs().unwrap().to_str().unwrap(), want);
         let packet = port(Fallback::AfPacket);
-        let want = format!("hotplug_poll=100,fd({}),dev(net_af_packet_vsc0,iface=eth1)", packet.mailbox.descriptor());
+        let want = format!(
+            "hotplug_poll=100,fd({}),dev(net_af_packet_vsc0,qpairs=16,iface=eth1)",
+            packet.mailbox.descriptor()
+        );
         assert_eq!(packet.devargs().unwrap().to_str().unwrap(), want);
     }
 
@@ -703,6 +767,31 @@ mod tests {
         assert!(port.is_at_rest(now), "as before");
         port.posted_elsewhere(vf(1).address, now);
         assert_eq!(port.taken(), None);
+    }
+
+    #[test]
+    fn rings_hold_what_the_mtu_allows_and_take_no_more_than_32_mib() {
+        let table = [
+            (1500, 16, ""),
+            (1968, 16, ""),
+            (1969, 16, "framesz=4096,blocksz=4096,framecnt=256,"),
+            (9000, 16, "framesz=16384,blocksz=16384,framecnt=64,"),
+            (9000, 4, "framesz=16384,blocksz=16384,framecnt=256,"),
+            (9000, 1, "framesz=16384,blocksz=16384,framecnt=512,"),
+            (65_535, 16, "framesz=131072,blocksz=131072,framecnt=8,"),
+            (u32::MAX, 1, "framesz=131072,blocksz=131072,framecnt=128,"),
+        ];
+        for (mtu, queues, want) in table {
+            assert_eq!(Frames::for_mtu(mtu, queues).to_string(), want, "{mtu}, {queues}");
+        }
+        assert_eq!(Frames::PLAIN_MTU, 1968);
+        let devargs = |fallback| {
+            let port = port(fallback);
+            port.options.fallback_devargs(port.name, 4, 9000)
+        };
+        let want = c"qpairs=4,framesz=16384,blocksz=16384,framecnt=256,iface=eth1";
+        assert_eq!(devargs(Fallback::AfPacket).as_deref(), Some(want));
+        assert_eq!(devargs(Fallback::Tap), None);
     }
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -19,10 +19,11 @@ const ADDRESS: &str = "expected an Ethernet address such as 00:15:5d:01:02:03";
 const FLAG: &str = "expected 0 or 1";
 const FALLBACK: &str = "expected tap or af_packet";
 const POLL: &str = "expected milliseconds from 10 to 60000";
-const KEYS: &str = "expected one of iface, mac, force, ignore, fallback, hotplug_poll";
+const QUEUES: &str = "expected a number from 1 to 16";
+const KEYS: &str = "expected one of iface, mac, force, ignore, fallback, hotplug_poll, queues";
 
 /// Arguments of an instance, what the one line that refuses them calls it, and what that line says is accepted.
-const REFUSED: [(&str, &str, &str); 51] = [
+const REFUSED: [(&str, &str, &str); 56] = [
     ("iface=", "argument iface=\"\"", NAME),
     ("iface=1234567890123456[", "argument iface=\"1234567890123456[\"", NAME),
     ("iface=lan0)", "argument iface=\"lan0)\"", NAME),
@@ -66,6 +67,11 @@ const REFUSED: [(&str, &str, &str); 51] = [
     ("iface=eth1,hotplug_poll=+100", "argument hotplug_poll=\"+100\"", POLL),
     ("iface=eth1,hotplug_poll=0x64", "argument hotplug_poll=\"0x64\"", POLL),
     ("iface=eth1,hotplug_poll=1e2", "argument hotplug_poll=\"1e2\"", POLL),
+    ("iface=eth1,queues=", "argument queues=\"\"", QUEUES),
+    ("iface=eth1,queues=0", "argument queues=\"0\"", QUEUES),
+    ("iface=eth1,queues=17", "argument queues=\"17\"", QUEUES),
+    ("iface=eth1,queues=65537", "argument queues=\"65537\"", QUEUES),
+    ("iface=eth1,queues=x", "argument queues=\"x\"", QUEUES),
     ("remote=eth1", "unknown argument \"remote\"", KEYS),
     ("iface=eth1,IFACE=eth1", "unknown argument \"IFACE\"", KEYS),
     ("iface", "argument iface needs a value", NAME),
@@ -110,33 +116,43 @@ fn what_each_argument_does_is_seen_in_what_failsafe_is_given() {
     stage.link_appears("plain", "02:00:00:00:00:03");
     let mut app = App::start(&[]);
     // Arguments, how failsafe polls, the fallbacks in the order of ports.
-    let table: [(&str, u32, &[&str]); 18] = [
+    let table: [(&str, u32, &[&str]); 20] = [
         (
             "",
             100,
             &[
-                "net_af_packet_vsc0,iface=eth1",
-                "net_af_packet_vsc1,iface=lan.0-a_b~{s}",
-                "net_af_packet_vsc2,iface=eth2",
+                "net_af_packet_vsc0,qpairs=16,iface=eth1",
+                "net_af_packet_vsc1,qpairs=16,iface=lan.0-a_b~{s}",
+                "net_af_packet_vsc2,qpairs=16,iface=eth2",
             ],
         ),
-        ("iface=eth1", 100, &["net_af_packet_vsc0,iface=eth1"]),
-        ("iface=lan.0-a_b~{s}", 100, &["net_af_packet_vsc0,iface=lan.0-a_b~{s}"]),
-        ("iface=eth2,iface=eth1", 100, &["net_af_packet_vsc0,iface=eth2", "net_af_packet_vsc1,iface=eth1"]),
-        ("mac=00:15:5d:00:00:ab", 100, &["net_af_packet_vsc0,iface=eth2"]),
-        ("mac=00:15:5D:00:00:AB", 100, &["net_af_packet_vsc0,iface=eth2"]),
-        ("mac=00:15:5d:00:00:aB", 100, &["net_af_packet_vsc0,iface=eth2"]),
-        ("mac=0015:5d00:00ab", 100, &["net_af_packet_vsc0,iface=eth2"]),
-        ("mac=0015:5D00:00AB", 100, &["net_af_packet_vsc0,iface=eth2"]),
-        ("mac=00:15:5d:00:00:01,iface=eth2", 100, &["net_af_packet_vsc0,iface=eth1", "net_af_packet_vsc1,iface=eth2"]),
-        ("iface=eth1,force=0", 100, &["net_af_packet_vsc0,iface=eth1"]),
-        ("iface=eth1,force=1", 100, &["net_af_packet_vsc0,iface=eth1"]),
-        ("iface=plain,force=1", 100, &["net_af_packet_vsc0,iface=plain"]),
-        ("mac=02:00:00:00:00:03,force=1", 100, &["net_af_packet_vsc0,iface=plain"]),
-        ("iface=eth1,ignore=0", 100, &["net_af_packet_vsc0,iface=eth1"]),
-        ("iface=eth1,hotplug_poll=10", 10, &["net_af_packet_vsc0,iface=eth1"]),
-        ("iface=eth1,hotplug_poll=60000", 60_000, &["net_af_packet_vsc0,iface=eth1"]),
-        ("fallback=tap,iface=eth1,hotplug_poll=0250", 250, &["net_af_packet_vsc0,iface=eth1"]),
+        ("iface=eth1", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=lan.0-a_b~{s}", 100, &["net_af_packet_vsc0,qpairs=16,iface=lan.0-a_b~{s}"]),
+        (
+            "iface=eth2,iface=eth1",
+            100,
+            &["net_af_packet_vsc0,qpairs=16,iface=eth2", "net_af_packet_vsc1,qpairs=16,iface=eth1"],
+        ),
+        ("mac=00:15:5d:00:00:ab", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth2"]),
+        ("mac=00:15:5D:00:00:AB", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth2"]),
+        ("mac=00:15:5d:00:00:aB", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth2"]),
+        ("mac=0015:5d00:00ab", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth2"]),
+        ("mac=0015:5D00:00AB", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth2"]),
+        (
+            "mac=00:15:5d:00:00:01,iface=eth2",
+            100,
+            &["net_af_packet_vsc0,qpairs=16,iface=eth1", "net_af_packet_vsc1,qpairs=16,iface=eth2"],
+        ),
+        ("iface=eth1,force=0", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=eth1,force=1", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=plain,force=1", 100, &["net_af_packet_vsc0,qpairs=16,iface=plain"]),
+        ("mac=02:00:00:00:00:03,force=1", 100, &["net_af_packet_vsc0,qpairs=16,iface=plain"]),
+        ("iface=eth1,ignore=0", 100, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=eth1,hotplug_poll=10", 10, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=eth1,hotplug_poll=60000", 60_000, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
+        ("iface=eth1,queues=1", 100, &["net_af_packet_vsc0,qpairs=1,iface=eth1"]),
+        ("iface=eth1,queues=07", 100, &["net_af_packet_vsc0,qpairs=7,iface=eth1"]),
+        ("fallback=tap,iface=eth1,hotplug_poll=0250", 250, &["net_af_packet_vsc0,qpairs=16,iface=eth1"]),
     ];
     for (arguments, poll, fallbacks) in table {
         let separator = if arguments.is_empty() { "" } else { "," };

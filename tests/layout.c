@@ -160,10 +160,12 @@ _Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uin
 #define PLACES(PLACE) \
 	PLACE(rte_eth_dev, data, DEV_OPS - 2) \
 	PLACE(rte_eth_dev, dev_ops, DEV_OPS) \
+	PLACE(eth_dev_ops, dev_start, NETVSC_OP_DEV_START) \
 	PLACE(eth_dev_ops, dev_close, NETVSC_OP_DEV_CLOSE) \
 	PLACE(eth_dev_ops, link_update, NETVSC_OP_LINK_UPDATE) \
 	PLACE(eth_dev_ops, stats_get, STATS_GET) \
 	PLACE(eth_dev_ops, dev_infos_get, STATS_GET + NETVSC_OP_DEV_INFOS_GET) \
+	PLACE(eth_dev_ops, rx_queue_setup, RX_QUEUE_RELEASE - 1) \
 	PLACE(eth_dev_ops, rx_queue_release, RX_QUEUE_RELEASE) \
 	PLACE(eth_dev_ops, tx_queue_release, RX_QUEUE_RELEASE + NETVSC_OP_TX_QUEUE_RELEASE)
 
@@ -174,6 +176,10 @@ _Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uin
 PLACES(SAME_PLACE_IN_POINTERS)
 _Static_assert(sizeof(struct eth_dev_ops) == OPS * sizeof(void *), "size of eth_dev_ops");
 _Static_assert(offsetof(struct rte_eth_dev_data, name) == 0, "the beginning of rte_eth_dev_data");
+_Static_assert(offsetof(struct netvsc_ethdev_data_head, queues) == offsetof(struct rte_eth_dev_data, rx_queues) &&
+		offsetof(struct netvsc_ethdev_data_head, queue_counts) == offsetof(struct rte_eth_dev_data, nb_rx_queues) &&
+		RTE_MAX_QUEUES_PER_PORT >= 16,
+	"the receive queues of rte_eth_dev_data");
 
 /* What tests/vf/driver_layout.h names: PLACE for structs of ours, pointers to them, and what DPDK has as bits. */
 #define PMD_MEMBERS(PLACE, TYPED) \

@@ -22,7 +22,7 @@ fn the_private_structs_are_those_of_the_installed_dpdk() {
     let output = Command::new("cc")
         .args(["-Wall", "-Wextra", "-Werror", "-DALLOW_EXPERIMENTAL_API", "-DALLOW_INTERNAL_API"])
         .args([format!("-I{ROOT}/include"), format!("-I{ROOT}/tests/vf")])
-        .args(folders)
+        .args(&folders)
         .args(run("pkg-config", &["--cflags", "libdpdk"]).split_whitespace())
         .arg(format!("{ROOT}/tests/layout.c"))
         .arg("-o")
@@ -34,4 +34,15 @@ fn the_private_structs_are_those_of_the_installed_dpdk() {
     let compared: Vec<&str> = output.lines().collect();
     let count = compared.last().and_then(|line| line.strip_suffix(" compared"));
     assert_eq!(count, Some((compared.len() - 2).to_string().as_str()), "{output}");
+    let output = Command::new("cc")
+        .args(["-c", "-DALLOW_EXPERIMENTAL_API", "-DALLOW_INTERNAL_API", "-DRTE_LOG_DEFAULT_LOGTYPE=layout"])
+        .arg(format!("-I{ROOT}/include"))
+        .arg(format!("-I{}/drivers/net/af_packet", source.trim_end()))
+        .args(&folders)
+        .args(run("pkg-config", &["--cflags", "libdpdk"]).split_whitespace())
+        .arg(format!("{ROOT}/tests/af_packet_layout.c"))
+        .args(["-o", "/dev/null"])
+        .output()
+        .expect("cc");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

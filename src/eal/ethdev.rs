@@ -442,6 +442,14 @@ pub fn configure_like(port: PortNumber, failsafe: PortNumber) -> Result<(), Errn
     Errno::check(unsafe { sys::rte_eth_dev_configure(port, receive, transmit, &raw const conf) }).map(|_| ())
 }
 
+/// Returns how many queues a port can have, to receive.
+pub fn most_queues(port: PortNumber) -> Option<u16> {
+    let mut infos = sys::rte_eth_dev_info::default();
+    // SAFETY: takes any port number, and a place for the answer.
+    let returned = unsafe { sys::rte_eth_dev_info_get(port, &raw mut infos) };
+    (returned == 0).then_some(infos.max_rx_queues)
+}
+
 /// How often a port is told to stop and to close that does not at first.
 const CLOSE_TRIES: u32 = 3;
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use log::{debug, warn};
 
 use super::ops::{self, Copies, Function, Layout};
-use super::sys;
+use super::{queues, sys};
 
 /// What failsafe calls without a look, with what does there what ethdev does without it.
 fn needed(layout: Layout) -> [(u32, Function); 3] {
@@ -39,6 +39,9 @@ extern "C" fn tell_no_link(_: *mut c_void, _: c_int) -> c_int {
     -libc::ENOTSUP
 }
 
+/// How the names of the ports of `net_af_packet` begin.
+const SHARING: &CStr = c"net_af_packet_vsc";
+
 /// The tables that were completed, and what they became.
 static COMPLETED: Copies = Copies::new();
 
@@ -56,12 +59,23 @@ pub fn complete(name: &CStr) {
             let (_, text) = super::release();
             warn!(
                 "{name:?}: {text} is not among the releases whose drivers it knows; with fallback=af_packet an \
-                 application that sets a queue up twice will crash"
+                 application that takes fewer than all queues will lose packets, and one that sets a queue up twice \
+                 will crash"
             );
         }
         return;
     };
-    if COMPLETED.give(table, |copy| fill(copy, table.layout)) {
+    let shares = name.to_bytes().starts_with(SHARING.to_bytes());
+    let given = COMPLETED.give(table, |copy| {
+        fill(copy, table.layout);
+        if shares {
+            queues::share(copy, table.layout, device);
+        }
+    });
+    if given {
+        if shares {
+            queues::receive_shared(device);
+        }
         debug!("{name:?}: added what its driver lacks");
     }
 }

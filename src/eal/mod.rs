@@ -14,6 +14,7 @@ pub mod log;
 mod ops;
 pub(crate) mod panic;
 pub mod pci;
+mod queues;
 pub mod reserve;
 pub mod secondary;
 pub(crate) mod sys;

@@ -156,6 +156,13 @@ pub(super) fn of(device: *mut sys::netvsc_ethdev_head, name: &CStr) -> Option<Ta
     Some(Table { place, layout })
 }
 
+/// Returns the name of a port, for a line of the log.
+pub(super) fn name_of(device: *mut sys::netvsc_ethdev_head) -> String {
+    // SAFETY: what all processes share of a port begins with its name.
+    let name = data_of(device).and_then(|data| unsafe { super::copy_cstr(data.cast()) });
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Returns what all processes share of a port; `None` when the release is not known, or there is no port.
 pub(super) fn data_of(device: *mut sys::netvsc_ethdev_head) -> Option<*mut sys::netvsc_ethdev_data_head> {
     let place = current()?.table.saturating_sub(2);

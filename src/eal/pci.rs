@@ -27,10 +27,10 @@ thread_local! {
 }
 
 /// The time during which ports that appear on this thread are ours.
-struct Attaching;
+pub(super) struct Attaching;
 
 impl Attaching {
-    fn begin(owner: Owner) -> Self {
+    pub(super) fn begin(owner: Owner) -> Self {
         ATTACHING.set(Some(owner));
         Self
     }

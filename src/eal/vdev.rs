@@ -8,9 +8,11 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use super::ethdev::{self, Owner, PortNumber};
 use super::turn::{self, Turn};
-use super::{Errno, guard, sys};
+use super::{Errno, guard, pci, sys};
 
 const BUS: &CStr = c"vdev";
 
@@ -27,6 +29,21 @@ pub fn add(name: &CStr, arguments: &CStr) -> Result<(), Errno> {
     // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
     let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
     Errno::check(returned).map(|_| ())
+}
+
+/// As [`add`], for a device that a failsafe waits for. Its port is ours till then, if [`pci::port_appeared`] is called:
+/// failsafe takes a port as it appears, but not one that it has so and finds later.
+///
+/// # Errors
+/// As [`add`].
+pub fn add_for_failsafe(name: &CStr, arguments: &CStr) -> Result<PortNumber, Errno> {
+    let owner = Owner::ours()?;
+    let owned = pci::Attaching::begin(owner);
+    add(name, arguments)?;
+    drop(owned);
+    let port = ethdev::find(name).ok_or(Errno(libc::ENODEV))?;
+    owner.release(port)?;
+    Ok(port)
 }
 
 /// Removes the virtual device `name` (`rte_eal_hotplug_remove`).
@@ -178,10 +195,53 @@ pub fn add_arguments(_: &Scanning, device: &CStr) -> Result<(), Errno> {
     Errno::check(returned).map(|_| ())
 }
 
+/// Arguments that EAL's list gets in the place of those it has.
+struct Filled {
+    /// For which device.
+    names: Vec<(CString, &'static CStr)>,
+    /// What EAL may have a pointer to, and so stays for ever.
+    texts: Vec<&'static CStr>,
+}
+
+static FILLED: Mutex<Filled> = Mutex::new(Filled { names: Vec::new(), texts: Vec::new() });
+
+/// Has the virtual device `name` made with these arguments from now on, whatever arguments it is made with: those that
+/// failsafe gives a sub-device are a part of its own, whose length is limited. `None` for those it is made with.
+pub fn fill_in(name: &CStr, arguments: Option<&CStr>) {
+    let mut filled = FILLED.lock().unwrap_or_else(PoisonError::into_inner);
+    filled.names.retain(|(known, _)| known.as_c_str() != name);
+    let Some(arguments) = arguments else { return };
+    let known = filled.texts.iter().find(|text| **text == arguments).copied();
+    let text = known.unwrap_or_else(|| {
+        let text: &'static CStr = Box::leak(arguments.into());
+        filled.texts.push(text);
+        text
+    });
+    filled.names.push((name.to_owned(), text));
+}
+
+/// Fills in what [`fill_in`] has noted. To be called when the bus is scanned: EAL has the device that is made in its list
+/// by then, and reads the arguments later (`local_dev_probe`). What it frees is kept beside them (`rte_devargs_reset`).
+fn fill_in_all() {
+    let filled = FILLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut current: *mut sys::rte_devargs = ptr::null_mut();
+    while !filled.names.is_empty() {
+        // SAFETY: null starts the walk; else the entry that the last call returned.
+        current = unsafe { sys::rte_devargs_next(BUS.as_ptr(), current) };
+        // SAFETY: null, or a live entry of EAL's list, which is this thread's while it hot-plugs.
+        let Some(entry) = (unsafe { current.as_mut() }) else { return };
+        // SAFETY: an array inside that entry, NUL-terminated by rte_devargs_parse.
+        let name = unsafe { super::copy_cstr(entry.name.as_ptr()) };
+        if let Some((_, text)) = filled.names.iter().find(|(known, _)| Some(known) == name.as_ref()) {
+            entry.__bindgen_anon_1.args = text.as_ptr();
+        }
+    }
+}
+
 /// Has `scan` called once, when EAL starts and looks for virtual devices: before memory exists, and under a lock of the
 /// bus. It must not hot-plug.
 ///
-/// The bus calls the thunk at every hot-plug of a virtual device too, as it cannot be taken back from there.
+/// The bus calls the thunk at every hot-plug of a virtual device too, which is when [`fill_in`] has its turn.
 ///
 /// # Safety
 /// EAL is not up yet.
@@ -202,7 +262,10 @@ pub unsafe fn on_first_scan(scan: fn(&Scanning)) -> Result<(), Errno> {
 unsafe extern "C" fn run_first_scan(scan: *mut c_void) {
     static OVER: AtomicBool = AtomicBool::new(false);
     if OVER.swap(true, Ordering::Relaxed) {
-        return guard("scan", (), turn::begins_elsewhere);
+        return guard("scan", (), || {
+            turn::begins_elsewhere();
+            fill_in_all();
+        });
     }
     // SAFETY: a `fn(&Scanning)` by the caller's duty.
     let scan = unsafe { std::mem::transmute::<*mut c_void, fn(&Scanning)>(scan) };

@@ -12,7 +12,7 @@
 use std::str;
 
 use libc::{
-    AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER,
+    AF_UNSPEC, ARPHRD_ETHER, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_MASTER, IFLA_MTU,
     IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_PERM_ADDRESS, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK,
 };
 
@@ -59,6 +59,13 @@ pub fn link_event(message: &Message<'_>) -> Option<LinkEvent> {
         RTM_DELLINK => Some(LinkEvent::Gone(index)),
         _ => None,
     }
+}
+
+/// Finds the MTU in what a message says of a link.
+pub fn mtu(message: &Message<'_>) -> Option<u32> {
+    let (_, rest) = message.payload.split_first_chunk::<16>()?;
+    let value = attributes(rest).find_map(|(kind, value)| (kind == IFLA_MTU).then_some(value))?;
+    value.try_into().ok().map(u32::from_ne_bytes)
 }
 
 fn link(index: IfIndex, hardware: u16, up: bool, bytes: &[u8]) -> Option<Link> {

@@ -16,8 +16,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use libc::{IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS};
 
 use super::configuration::{self, Configuration, requests};
-use super::decode::{LinkEvent, link_event};
+use super::decode::{LinkEvent, link_event, mtu};
 use super::events::{Drained, Events};
+use super::message::Message;
 use super::netlink::{Request, Requests, TRIES};
 use super::{Error, List};
 use crate::address::IfIndex;
@@ -106,22 +107,39 @@ impl Kernel {
     ///
     /// When the kernel cannot be asked.
     pub fn link_called(&mut self, name: &[u8]) -> Result<Option<IfIndex>, Error> {
+        let mut found = None;
+        self.ask_called(name, &mut |message| {
+            if let Some(LinkEvent::Changed(link)) = link_event(message) {
+                found = Some(link.index);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Returns the MTU of the link with this name; `None` when there is none, or the kernel finds none by its name alone,
+    /// before 5.5.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be asked.
+    pub fn mtu(&mut self, name: &[u8]) -> Result<Option<u32>, Error> {
+        let mut found = None;
+        self.ask_called(name, &mut |message| found = mtu(message))?;
+        Ok(found)
+    }
+
+    /// Shows what the kernel says of the link with this name, unless there is none.
+    fn ask_called(&mut self, name: &[u8], visit: &mut dyn FnMut(&Message<'_>)) -> Result<(), Error> {
         for _ in 0..TRIES {
-            let mut found = None;
-            let fitted = self.requests.link_called(name, |message| {
-                if let Some(LinkEvent::Changed(link)) = link_event(message) {
-                    found = Some(link.index);
-                }
-            });
-            match fitted {
-                Ok(true) => return Ok(found),
+            match self.requests.link_called(name, &mut *visit) {
+                Ok(true) => return Ok(()),
                 Ok(false) => {}
                 // There is none, or there are no such names.
-                Err(Error::Refused { .. }) => return Ok(None),
+                Err(Error::Refused { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Finds something that is configured on a link beyond what the kernel sets up by itself.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What DPDK has to do for a port: to make and close it, to attach its VF and hand it over. The state is not held here.
 
+use std::iter::successors;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -8,14 +9,14 @@ use log::{debug, error, info, warn};
 use super::alarms::{KICK, PACE, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
-use super::{MANAGER, lock};
+use super::{MANAGER, lock, lock_ear};
 use crate::address::PciAddr;
 use crate::delivery::Hindrance;
 use crate::eal::alarm::{self, Parked};
-use crate::eal::ethdev::{self, Owner};
+use crate::eal::ethdev::{self, Owner, PortNumber};
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard, pci, turn, vdev};
-use crate::port::PortId;
+use crate::port::{Frames, PortId};
 
 /// Keeps the interrupt thread out of hot-plug until what is returned ends. `without_memory` is how long it is waited for
 /// when it cannot be called.
@@ -133,9 +134,12 @@ pub(super) fn make(id: PortId) {
         Err(_) => {}
         Ok(()) => {
             info!(target: NOTICE, "{}: made", recipe.label);
-            if ethdev::find(&recipe.fallback).is_none() {
-                let advice = if full { state::all_taken() } else { recipe.fallback_advice };
-                error!("{}: {advice}", recipe.label);
+            match ethdev::find(&recipe.fallback).or_else(|| make_smaller_fallback(&recipe)) {
+                None => {
+                    let advice = if full { state::all_taken() } else { recipe.fallback_advice };
+                    error!("{}: {advice}", recipe.label);
+                }
+                Some(fallback) => warn_of_queues(&recipe, fallback),
             }
         }
     }
@@ -160,6 +164,9 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
     debug!("{}: making it with {devargs:?}", recipe.label);
     MANAGER.mends.expect(&recipe.fallback, &recipe.failsafe);
+    let long = mtu(recipe).filter(|&mtu| mtu > Frames::PLAIN_MTU);
+    let fallback = long.and_then(|mtu| recipe.options.fallback_devargs(recipe.link, recipe.options.queues, mtu));
+    vdev::fill_in(&recipe.fallback, fallback.as_deref());
     vdev::add(&recipe.failsafe, devargs)?;
     let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
     // With a fallback that never came up failsafe may set its alarm for port 0, whosever that is (`fs_dev_remove`).
@@ -170,6 +177,42 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     }
     MANAGER.mends.made(&recipe.failsafe);
     Ok(())
+}
+
+/// The MTU of a port's link, if the kernel tells.
+fn mtu(recipe: &Recipe) -> Option<u32> {
+    lock_ear().kernel().ok()?.mtu(recipe.link.get().as_bytes()).ok()?
+}
+
+/// Makes the fallback of a port for which there is no room with as many queues as were asked for, on a link that is there.
+/// Failsafe takes it when it looks for it.
+fn make_smaller_fallback(recipe: &Recipe) -> Option<PortNumber> {
+    let mtu = mtu(recipe)?;
+    let fewer = |&queues: &u16| (queues > 1).then_some(queues / 2);
+    for queues in successors(Some(recipe.options.queues), fewer).skip(1) {
+        let devargs = recipe.options.fallback_devargs(recipe.link, queues, mtu)?;
+        debug!("{}: making its fallback with {devargs:?}", recipe.label);
+        vdev::fill_in(&recipe.fallback, Some(&devargs));
+        if let Ok(port) = vdev::add_for_failsafe(&recipe.fallback, &devargs) {
+            return Some(port);
+        }
+    }
+    // Failsafe tries with all that was asked for.
+    let devargs = recipe.options.fallback_devargs(recipe.link, recipe.options.queues, mtu);
+    vdev::fill_in(&recipe.fallback, devargs.as_deref());
+    None
+}
+
+/// Says when a fallback has not as many queues as were asked for.
+fn warn_of_queues(recipe: &Recipe, fallback: PortNumber) {
+    let asked = recipe.options.queues;
+    if let Some(queues) = ethdev::most_queues(fallback).filter(|&queues| queues != asked) {
+        warn!(
+            "{}: {} has {queues} queues each way, and not {asked} as asked for; the port goes on with that",
+            recipe.label,
+            recipe.fallback.to_string_lossy()
+        );
+    }
 }
 
 /// Closes the failsafe port of a port in phase `Closing`, which takes its fallback and its VF along and leaves its vdev:

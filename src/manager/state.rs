@@ -91,6 +91,8 @@ pub(super) struct Recipe {
     pub(super) failsafe: CString,
     pub(super) fallback: CString,
     pub(super) devargs: Option<CString>,
+    pub(super) options: Options,
+    pub(super) link: DevargsSafe,
     /// Whether the vdev of an earlier port of this id, long closed, is still on the bus.
     pub(super) shell: bool,
     /// What to do when the fallback does not come up.
@@ -333,7 +335,7 @@ impl State {
         names: &[CString],
         now: Instant,
     ) -> Vec<PortId> {
-        let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms };
+        let options = Options { fallback: args.fallback, hotplug_poll_ms: args.hotplug_poll_ms, queues: args.queues };
         let open = Place::Open { not_before: None };
         let wanted = missing.iter().map(|&selector| Wanted::new(selector, open)).collect();
         let named = !args.selectors.is_empty();
@@ -827,6 +829,8 @@ impl State {
             failsafe: id.failsafe_name(),
             fallback: port.fallback_name(),
             devargs: port.devargs(),
+            options: port.options,
+            link: port.link_name(),
             shell: self.shells.contains(&id),
             fallback_advice: port.fallback_advice(),
             label: port.to_string(),

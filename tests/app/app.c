@@ -18,7 +18,11 @@
  *   configure <port>               with a queue each way
  *   start <port>                   configure, start, and send back what it receives
  *   setup <port> <queues> <descriptors> <mtu>
- *                                  stop, and start like that
+ *                                  stop, and start like that, several queues with RSS
+ *                                  where it is offered
+ *   mtu <port> <mtu>               sets it
+ *   mtu_of <port>                                          ok <mtu>
+ *   most_queues <port>             as it offers            ok <n> each way
  *   call <what> <port>             a call of ethdev or of rte_flow
  *   stop <port>, close <port>
  *   leave                          close all ports that nobody owns
@@ -502,6 +506,11 @@ configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu)
 		return ret;
 	conf.intr_conf.lsc = (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
 	conf.rxmode.mtu = mtu;
+	if (queues > 1)
+		conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+	if (conf.rx_adv_conf.rss_conf.rss_hf != 0)
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 	if ((ret = rte_eth_dev_configure(port, queues, queues, &conf)) < 0 ||
 			(ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx_descriptors,
 				&tx_descriptors)) < 0)
@@ -555,6 +564,40 @@ do_setup(char *args)
 	forward_remove(port);
 	ret = rte_eth_dev_stop(port);
 	reply(ret < 0 ? ret : start(port, queues, descriptors, mtu));
+}
+
+static void
+do_mtu(char *args)
+{
+	const char *name = next_word(&args);
+	uint16_t port;
+	int ret = rte_eth_dev_get_port_by_name(name, &port);
+
+	reply(ret < 0 ? ret : rte_eth_dev_set_mtu(port, strtoul(next_word(&args), NULL, 10)));
+}
+
+static void
+do_mtu_of(uint16_t port)
+{
+	uint16_t mtu = 0;
+	int ret = rte_eth_dev_get_mtu(port, &mtu);
+
+	if (ret < 0)
+		reply(ret);
+	else
+		say("ok %u\n", mtu);
+}
+
+static void
+do_most_queues(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+
+	if (ret < 0)
+		reply(ret);
+	else
+		say("ok %u %u\n", info.max_rx_queues, info.max_tx_queues);
 }
 
 static void
@@ -1068,6 +1111,9 @@ static const struct {
 	{ .name = "link", .run_on = do_link },
 	{ .name = "look", .run = do_look },
 	{ .name = "mac", .run_on = do_mac },
+	{ .name = "most_queues", .run_on = do_most_queues },
+	{ .name = "mtu", .run = do_mtu },
+	{ .name = "mtu_of", .run_on = do_mtu_of },
 	{ .name = "own", .run_on = do_own },
 	{ .name = "ports", .run = do_ports },
 	{ .name = "queues", .run_on = do_queues },

@@ -35,7 +35,7 @@ pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use memory::HugePages;
 #[allow(unused_imports, reason = "each test uses a part of it")]
-pub use wire::{Frame, Traffic, Wire, dropped_in, exchange, expect_answer, parse_mac};
+pub use wire::{Frame, Traffic, Wire, dropped_in, exchange, exchange_flows, expect_answer, parse_mac};
 
 use std::any::Any;
 use std::fs;

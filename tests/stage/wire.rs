@@ -59,7 +59,11 @@ impl Wire {
     }
 
     fn try_open(name: &str) -> Option<OwnedFd> {
-        let protocol = ETHERTYPE.to_be();
+        Self::open_for(name, ETHERTYPE)
+    }
+
+    fn open_for(name: &str, ethertype: u16) -> Option<OwnedFd> {
+        let protocol = ethertype.to_be();
         let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // With a protocol it would receive from every netdevice until it is bound to one.
         // SAFETY: takes any numbers.
@@ -132,7 +136,7 @@ impl Wire {
             End::Guest(_, frames) => return frames.try_recv().ok(),
             End::Netdevice(socket) => socket,
         };
-        let mut frame = vec![0u8; 2048];
+        let mut frame = vec![0u8; 10 * 1024];
         // SAFETY: a buffer and its size.
         let length = unsafe { libc::recv(socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
         frame.truncate(usize::try_from(length).ok()?);
@@ -203,6 +207,66 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
         std::thread::sleep(Duration::from_millis(1));
     }
     back.iter().map(BTreeSet::len).collect()
+}
+
+/// How many frames of [`exchange_flows`] are under way at once.
+const UNDER_WAY: usize = 32;
+
+/// Sends UDP frames of `size` bytes into a wire, `each` of every of `flows` flows in turn, and returns how many came back
+/// on it as they were, within a second after the last, each flow in its order: few are under way at once, as a ring that is
+/// full has others take its packets.
+pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize) -> usize {
+    let wire =
+        Wire { end: End::Netdevice(Wire::open_for(name, libc::ETH_P_IP as u16).unwrap()), name: name.to_owned() };
+    let End::Netdevice(socket) = &wire.end else { unreachable!() };
+    let frame = |flow: u16, number: u32| {
+        let mut frame = [&parse_mac(mac)[..], &SOURCE, &[0x08, 0x00]].concat();
+        let length = |header: usize| ((size - header) as u16).to_be_bytes();
+        frame.extend([&[0x45, 0], &length(HEADER_BYTES)[..], &[0, 0, 0, 0, 64, 17, 0, 0]].concat());
+        frame.extend([192, 0, 2, 1, 192, 0, 2, 2]);
+        frame.extend([&(1024 + flow).to_be_bytes()[..], &[0, 9], &length(HEADER_BYTES + 20), &[0, 0]].concat());
+        frame.extend(number.to_be_bytes());
+        frame.extend((frame.len()..size).map(|at| at as u8));
+        frame
+    };
+    let mut latest = vec![None; usize::from(flows)];
+    let mut back = 0;
+    let mut collect = || {
+        while let Some(mut got) = wire.next() {
+            if got.len() < HEADER_BYTES + 32 || got[..6] != SOURCE {
+                continue;
+            }
+            let flow = u16::from_be_bytes([got[34], got[35]]) - 1024;
+            let number = u32::from_be_bytes([got[42], got[43], got[44], got[45]]);
+            let (to, from) = got.split_at_mut(6);
+            to.swap_with_slice(&mut from[..6]);
+            assert!(got == frame(flow, number), "frame {number} of flow {flow} on {name} is not as it was");
+            let latest = &mut latest[usize::from(flow)];
+            assert!(latest.is_none_or(|latest| latest < number), "frame {number} of flow {flow} on {name} is late");
+            *latest = Some(number);
+            back += 1;
+        }
+        back
+    };
+    let patience = Instant::now() + Duration::from_secs(5);
+    let mut sent_before = 0;
+    for number in 0..each {
+        for flow in 0..flows {
+            while sent_before >= collect() + UNDER_WAY && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            sent_before += 1;
+            let frame = frame(flow, number);
+            // SAFETY: a buffer and its size.
+            let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+            assert_eq!(sent, frame.len() as isize, "send on {name}: {}", io::Error::last_os_error());
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while collect() < usize::from(flows) * each as usize && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    back
 }
 
 /// Waits until a frame sent into the wire `name` comes back on it. Nothing is under way then.

@@ -34,9 +34,11 @@
  *   unstartable     it cannot be started: mlx5, when no more memory may be
  *                   locked (mlx5_rxq_start, mlx5_trigger.c)
  *
- * Unlike with mlx5 the kernel stack sees the received packets too, addresses
- * are not filtered beyond what the netdevice does, and all packets come in on
- * queue 0.
+ * With RSS the kernel spreads flows over the queues; without it, as with mlx5
+ * (mlx5_ctrl_flow), all packets come in on queue 0.
+ *
+ * Unlike with mlx5 the kernel stack sees the received packets too, and addresses
+ * are not filtered beyond what the netdevice does.
  */
 
 #include <dirent.h>
@@ -49,10 +51,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/ethtool.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 
 #define RTE_LOG_DEFAULT_LOGTYPE pmd.net.test_vf
 
@@ -70,7 +74,7 @@
 #define PACKET_IGNORE_OUTGOING 23
 #endif
 
-#define VF_QUEUES 4
+#define VF_QUEUES 16
 #define VF_MACS 16
 #define VF_NETDEVS 8
 #define VF_FRAME_MAX 9728
@@ -98,6 +102,7 @@ struct vf_watch {
 
 struct vf_queue {
 	struct vf *vf;
+	int socket; /* AF_PACKET; Rx only; open from start to stop, else -1. */
 	struct rte_mempool *pool; /* Rx only. */
 	uint64_t packets;
 	uint64_t bytes;
@@ -109,8 +114,9 @@ struct vf {
 	char address[PCI_PRI_STR_SIZE];
 	char ifname[IF_NAMESIZE];
 	int ifindex;
-	int socket; /* AF_PACKET; open from start to stop, else -1. */
+	bool started;
 	bool vlan_strip;
+	bool rss;
 	bool is_mana;
 	bool is_mlx4;
 	uint16_t port_id;
@@ -306,9 +312,7 @@ vf_rx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
 	const struct vf *vf = queue->vf;
 	uint16_t received = 0;
 
-	if (queue != &vf->rx[0])
-		return 0;
-	while (received < count) {
+	while (queue->socket >= 0 && received < count) {
 		union {
 			struct cmsghdr align;
 			char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
@@ -329,7 +333,7 @@ vf_rx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
 		}
 		iov.iov_base = rte_pktmbuf_mtod(mbuf, void *);
 		iov.iov_len = rte_pktmbuf_tailroom(mbuf);
-		size = recvmsg(vf->socket, &msg, MSG_DONTWAIT | MSG_TRUNC);
+		size = recvmsg(queue->socket, &msg, MSG_DONTWAIT | MSG_TRUNC);
 		if (size <= 0) { /* None there, or the netdevice is down or gone. */
 			rte_pktmbuf_free(mbuf);
 			break;
@@ -367,7 +371,7 @@ vf_tx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
 			mbufs[i] = mbuf;
 		}
 		if (frame != NULL)
-			sent = send(queue->vf->socket, frame, mbuf->pkt_len, MSG_DONTWAIT);
+			sent = send(queue->vf->rx[0].socket, frame, mbuf->pkt_len, MSG_DONTWAIT);
 		if (frame != NULL && sent < 0 && errno == EAGAIN)
 			break; /* The send buffer is full, as a ring would be. */
 		if (sent < 0) {
@@ -394,9 +398,12 @@ vf_stop(struct rte_eth_dev *dev)
 {
 	struct vf *vf = vf_data(dev)->dev_private;
 
-	if (vf->socket >= 0)
-		close(vf->socket);
-	vf->socket = -1;
+	for (int i = 0; i < VF_QUEUES; i++) {
+		if (vf->rx[i].socket >= 0)
+			close(vf->rx[i].socket);
+		vf->rx[i].socket = -1;
+	}
+	vf->started = false;
 	vf_data(dev)->dev_link.link_status = RTE_ETH_LINK_DOWN;
 	return 0;
 }
@@ -409,7 +416,7 @@ vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 		.link_speed = RTE_ETH_SPEED_NUM_25G,
 		.link_duplex = RTE_ETH_LINK_FULL_DUPLEX,
 		.link_autoneg = RTE_ETH_LINK_AUTONEG,
-		.link_status = vf->socket >= 0 ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
+		.link_status = vf->started ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
 	};
 
 	vf_data(dev)->dev_link = link;
@@ -423,7 +430,6 @@ vf_ask_netdev(unsigned long question, const char *ifname, struct ifreq *request)
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int ret = -1;
 
-	memset(request, 0, sizeof(*request));
 	strlcpy(request->ifr_name, ifname, sizeof(request->ifr_name));
 	if (fd >= 0) {
 		ret = ioctl(fd, question, request);
@@ -437,25 +443,74 @@ static bool
 vf_vport_is_taken(const struct vf *vf)
 {
 	char name[IF_NAMESIZE];
-	struct ifreq request;
+	struct ifreq request = { 0 };
 
 	return vf->is_mana && if_indextoname(vf->ifindex, name) != NULL &&
 		vf_ask_netdev(SIOCGIFFLAGS, name, &request) == 0 &&
 		(request.ifr_flags & IFF_UP) != 0;
 }
 
-static int
-vf_start(struct rte_eth_dev *dev)
+/** Tells if a netdevice is one of a pair in a namespace, which is never unplugged. */
+static bool
+vf_is_veth(const struct vf *vf)
 {
-	struct vf *vf = vf_data(dev)->dev_private;
+	char name[IF_NAMESIZE];
+	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct ifreq request = { .ifr_data = (char *)&info };
+
+	return if_indextoname(vf->ifindex, name) != NULL &&
+		vf_ask_netdev(SIOCETHTOOL, name, &request) == 0 &&
+		strcmp(info.driver, "veth") == 0;
+}
+
+/** Opens the socket of a queue, which shares flows with those of the others. */
+static int
+vf_open(struct vf *vf, struct vf_queue *queue, bool shares)
+{
 	struct sockaddr_ll addr = {
 		.sll_family = AF_PACKET,
 		.sll_protocol = htons(ETH_P_ALL),
 		.sll_ifindex = vf->ifindex,
 	};
+	/* Not the number that af_packet takes, of the process and the netdevice. */
+	const int fanout = ((getpid() ^ vf->ifindex ^ 0x8000) & 0xffff) | PACKET_FANOUT_HASH << 16;
 	const int on = 1;
 	const int room = 4 << 20;
-	int err;
+
+	/* Protocol 0 receives nothing before it is bound to the one netdevice. */
+	queue->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (queue->socket < 0 ||
+			/* The usual 200 KiB hold 280 small frames: what comes while a busy machine looks away. */
+			setsockopt(queue->socket, SOL_SOCKET, SO_RCVBUFFORCE,
+				&room, sizeof(room)) != 0 ||
+			setsockopt(queue->socket, SOL_PACKET, PACKET_IGNORE_OUTGOING,
+				&on, sizeof(on)) != 0 ||
+			/*
+			 * As hardware would: after a carrier has come, a queueing
+			 * discipline drops all frames and says that they were sent,
+			 * until the kernel's linkwatch has its turn, which may take
+			 * seconds on a busy machine. Not where the netdevice may be
+			 * unplugged: the kernel, which picks a queue then, may divide
+			 * by the number of those that are left (packet_direct_xmit,
+			 * seen in 6.1).
+			 */
+			(vf_is_veth(vf) && setsockopt(queue->socket, SOL_PACKET,
+				PACKET_QDISC_BYPASS, &on, sizeof(on)) != 0) ||
+			setsockopt(queue->socket, SOL_PACKET, PACKET_AUXDATA,
+				&on, sizeof(on)) != 0 ||
+			bind(queue->socket, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+			(shares && setsockopt(queue->socket, SOL_PACKET, PACKET_FANOUT,
+				&fanout, sizeof(fanout)) != 0))
+		return -errno;
+	return 0;
+}
+
+static int
+vf_start(struct rte_eth_dev *dev)
+{
+	struct vf *vf = vf_data(dev)->dev_private;
+	const int sockets = vf->rss ? vf_data(dev)->queue_counts[0] : 1;
+	int ret;
 
 	if (vf_is_told(vf->address, "unstartable")) {
 		VF_LOG(ERR, "%s: cannot be started", vf_data(dev)->name);
@@ -466,31 +521,16 @@ vf_start(struct rte_eth_dev *dev)
 			vf_data(dev)->name, -ENODEV, vf->ifname);
 		return -ENODEV;
 	}
-	/* Protocol 0 receives nothing before it is bound to the one netdevice. */
-	vf->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (vf->socket < 0 ||
-			/* The usual 200 KiB hold 280 small frames: what comes while a busy machine looks away. */
-			setsockopt(vf->socket, SOL_SOCKET, SO_RCVBUFFORCE,
-				&room, sizeof(room)) != 0 ||
-			setsockopt(vf->socket, SOL_PACKET, PACKET_IGNORE_OUTGOING,
-				&on, sizeof(on)) != 0 ||
-			/*
-			 * As hardware would: after a carrier has come, a queueing
-			 * discipline drops all frames and says that they were sent,
-			 * until the kernel's linkwatch has its turn, which may take
-			 * seconds on a busy machine.
-			 */
-			setsockopt(vf->socket, SOL_PACKET, PACKET_QDISC_BYPASS,
-				&on, sizeof(on)) != 0 ||
-			setsockopt(vf->socket, SOL_PACKET, PACKET_AUXDATA,
-				&on, sizeof(on)) != 0 ||
-			bind(vf->socket, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
-		err = errno;
-		VF_LOG(ERR, "%s (%s): cannot open a packet socket: %s",
-			vf_data(dev)->name, vf->ifname, strerror(err));
-		vf_stop(dev);
-		return -err;
+	for (int i = 0; i < sockets; i++) {
+		ret = vf_open(vf, &vf->rx[i], sockets > 1);
+		if (ret != 0) {
+			VF_LOG(ERR, "%s (%s): cannot open a packet socket: %s",
+				vf_data(dev)->name, vf->ifname, strerror(-ret));
+			vf_stop(dev);
+			return ret;
+		}
 	}
+	vf->started = true;
 	vf_link_update(dev, 0);
 	return 0;
 }
@@ -505,6 +545,8 @@ vf_configure(struct rte_eth_dev *dev)
 		return -ENOMEM;
 	}
 	vf->vlan_strip = vf_data(dev)->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	vf->rss = (vf_data(dev)->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG) != 0 &&
+		vf_data(dev)->dev_conf.rx_adv_conf.rss_conf.rss_hf != 0;
 	return 0;
 }
 
@@ -545,6 +587,7 @@ vf_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	info->max_tx_queues = VF_QUEUES;
 	info->rx_offload_capa = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 	info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+	info->flow_type_rss_offloads = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
 	info->speed_capa = RTE_ETH_LINK_SPEED_25G;
 	return 0;
 }
@@ -724,7 +767,7 @@ vf_find_netdevs(const char *address, struct vf_netdev netdevs[VF_NETDEVS])
 static int
 vf_read_mac(const char *ifname, struct rte_ether_addr *mac)
 {
-	struct ifreq request;
+	struct ifreq request = { 0 };
 	int ret = vf_ask_netdev(SIOCGIFHWADDR, ifname, &request);
 
 	memcpy(mac, request.ifr_hwaddr.sa_data, sizeof(*mac));
@@ -759,7 +802,8 @@ vf_init(struct rte_eth_dev *dev, const char *address, const struct vf_netdev *ne
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return 0;
 
-	vf->socket = -1;
+	for (int i = 0; i < VF_QUEUES; i++)
+		vf->rx[i].socket = -1;
 	vf->port_id = self->data->port_id;
 	vf->ifindex = netdev->index;
 	strlcpy(vf->ifname, netdev->name, sizeof(vf->ifname));
