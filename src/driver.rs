@@ -94,7 +94,8 @@ mod out_of_tree {
     /// Describes the driver to `dpdk-pmdinfo.py`, which looks for this text among the strings of a file's `.rodata`.
     /// The list of PCI ids is empty for a virtual device and must be there.
     static PMD_INFO: &CStr = c"PMD_INFO_STRING= {\"name\": \"net_vdev_netvsc\", \"params\": \"iface=<string> \
-                               mac=<string> force=<int> ignore=<int> fallback=tap|af_packet hotplug_poll=<int>\", \
+                               mac=<string> force=<int> ignore=<int> fallback=tap|af_packet hotplug_poll=<int> \
+                               queues=<int>\", \
                                \"pci_ids\": []}";
 
     /// First and last DPDK release whose layouts are known.

@@ -376,7 +376,7 @@ fn pmdinfo_lists_it_as_the_c_driver_and_the_new_arguments() {
     let want = r#"[
   {
     "name": "net_vdev_netvsc",
-    "params": "iface=<string> mac=<string> force=<int> ignore=<int> fallback=tap|af_packet hotplug_poll=<int>"
+    "params": "iface=<string> mac=<string> force=<int> ignore=<int> fallback=tap|af_packet hotplug_poll=<int> queues=<int>"
   }
 ]"#;
     assert_eq!(listed.trim_end(), want);

@@ -4,7 +4,9 @@
 
 mod stage;
 
-use stage::{App, MAC, Stage, exchange, expect_answer};
+use std::fs;
+
+use stage::{App, MAC, Place, Stage, exchange, expect_answer};
 
 const INSTANCE: &str = "net_vdev_netvsc0";
 const FAILSAFE: &str = "net_failsafe_vsc0";
@@ -12,6 +14,8 @@ const FALLBACK: &str = "net_af_packet_vsc0";
 const VF: &str = "0000:01:00.0";
 /// A packet socket takes the kernel some 40 ms, which a story of a thousand ports has not.
 const ARGUMENTS: &str = "iface=eth1,fallback=af_packet,queues=1";
+/// While it is there, tests/short/packets.c lets nobody have a packet socket.
+const NO_PACKETS: &str = "/run/no-packets";
 const START: &str = "--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet";
 
 /// What a removed instance must not leave behind.
@@ -125,8 +129,8 @@ fn start_where_memory_runs_short(arguments: &[&str]) -> App {
 /// the last that fails.
 fn run_short(bytes: &str, blocks: &str) {
     // Another file, with which counting begins anew.
-    let _ = std::fs::remove_file("/run/short");
-    std::fs::write("/run/short", format!("{bytes} {blocks}")).unwrap();
+    let _ = fs::remove_file("/run/short");
+    fs::write("/run/short", format!("{bytes} {blocks}")).unwrap();
 }
 
 /// What the driver keeps a reserve for.
@@ -146,7 +150,7 @@ fn expect_a_vf_without_small_blocks(last: impl Fn(u32) -> u32) {
         stage.vf_goes("vf0", VF);
         app.expect_no_port(VF);
         expect_answer("eth1p", MAC);
-        std::fs::remove_file("/run/short").unwrap();
+        fs::remove_file("/run/short").unwrap();
         assert!(app.logged("out of memory").len() <= 1, "more than one rescan was lost, block {n}");
     }
     assert!(app.cleanup().success());
@@ -175,7 +179,7 @@ fn an_instance_that_finds_no_memory_fails_and_nothing_else_does() {
         run_short("32768 32768", &format!("{n} 1000"));
         assert_eq!(app.fails(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet")), libc::ENOMEM);
         assert_eq!(app.logged("out of memory").len(), n, "{:?}", app.said());
-        std::fs::remove_file("/run/short").unwrap();
+        fs::remove_file("/run/short").unwrap();
         expect_only(&mut app, &before);
     }
     app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
@@ -220,7 +224,7 @@ fn link_events_during_removals_do_no_harm() {
     let (mut app, before) = start_without_instance();
     let change = |n: u32| format!("link set other mtu {}\n", 1400 + n % 2);
     let changes: String = (0..1000).map(change).collect();
-    std::fs::write("/run/changes", changes).unwrap();
+    fs::write("/run/changes", changes).unwrap();
     std::thread::scope(|scope| {
         let cycles = scope.spawn(|| app.ok(&format!("cycle 50 {INSTANCE} {ARGUMENTS}")));
         while !cycles.is_finished() {
@@ -452,6 +456,56 @@ fn cleanup_right_after_a_vf_went_leaves_its_device_to_no_other_thread() {
         // Its port is gone then, its device not yet.
         assert!(app.cleanup_when_gone(VF, || stage.vf_goes("vf0", VF)).success());
     }
+}
+
+/// A port whose fallback could not be made at first, as there were no packet sockets.
+fn start_without_packet_sockets(poll: &str) -> (Stage, App) {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    fs::write(NO_PACKETS, "").unwrap();
+    let start = format!("{START},queues=1,hotplug_poll={poll}");
+    let mut app = App::up(App::command_with_preload("tests/short/packets.c", &[], &[&start]));
+    app.expect_port(FAILSAFE);
+    assert_eq!(app.ports(), [FAILSAFE]);
+    (stage, app)
+}
+
+#[test]
+fn an_application_ends_well_whose_fallback_was_made_late() {
+    let (_stage, mut app) = start_without_packet_sockets("100");
+    fs::remove_file(NO_PACKETS).unwrap();
+    app.expect_port(FALLBACK);
+    app.ok(&format!("start {FAILSAFE}"));
+    expect_frames("eth1");
+    assert!(app.cleanup().success());
+}
+
+#[test]
+fn an_application_ends_well_whose_fallback_was_made_for_another_port_of_its_number() {
+    let (mut stage, mut app) = start_without_packet_sockets("60000");
+    stage.netvsc_goes("eth1");
+    app.ok(&format!("close {FAILSAFE}"));
+    fs::remove_file(NO_PACKETS).unwrap();
+    stage.netvsc_appears("eth1", MAC);
+    app.expect_port(FALLBACK);
+    app.expect_port(FAILSAFE);
+    app.ok(&format!("start {FAILSAFE}"));
+    expect_frames("eth1");
+    assert!(app.cleanup().success());
+}
+
+#[test]
+fn an_application_ends_well_whose_fallback_was_made_late_for_another_port_of_its_number() {
+    let (mut stage, mut app) = start_without_packet_sockets("100");
+    stage.netvsc_goes("eth1");
+    app.ok(&format!("close {FAILSAFE}"));
+    stage.netvsc_appears("eth1", MAC);
+    app.expect_port(FAILSAFE);
+    fs::remove_file(NO_PACKETS).unwrap();
+    app.expect_port(FALLBACK);
+    app.ok(&format!("start {FAILSAFE}"));
+    expect_frames("eth1");
+    assert!(app.cleanup().success());
 }
 
 #[test]

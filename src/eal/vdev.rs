@@ -7,12 +7,12 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::ethdev::{self, Owner, PortNumber};
 use super::turn::{self, Turn};
-use super::{Errno, guard, pci, sys};
+use super::{Errno, guard, ops, pci, sys};
 
 const BUS: &CStr = c"vdev";
 
@@ -64,6 +64,55 @@ pub fn remove_here(name: &CStr) -> Result<(), Errno> {
     // SAFETY: a NUL-terminated string.
     let returned = unsafe { sys::rte_vdev_uninit(name.as_ptr()) };
     Errno::check(returned).map(|_| ())
+}
+
+/// Removes what a try to make the virtual device `name` has left on the bus, if anything: a device without a driver
+/// (`local_dev_probe`). Made later it would be in that place, before the failsafe that takes it along, and
+/// `rte_eal_cleanup` may be about to go on with it then (`vdev_cleanup` up to 26.03).
+///
+/// EAL removes only what has a driver (`rte_vdev_uninit`), so it gets one.
+///
+/// # Errors
+/// `ENOTSUP` with a release that is not known.
+pub fn remove_failed(name: &CStr) -> Result<(), Errno> {
+    for device in named(name) {
+        if name_of(device).as_deref() != Some(name) {
+            continue;
+        }
+        // SAFETY: a device of the bus; its struct begins so, 22.11 to 26.07 (tests/layout.c).
+        let driver = unsafe { &mut (*device.cast::<sys::netvsc_device_head>()).driver };
+        if driver.is_null() {
+            *driver = remover().ok_or(Errno(libc::ENOTSUP))?;
+            return remove_here(name);
+        }
+    }
+    Ok(())
+}
+
+/// A driver that can do nothing but remove its devices, of which there is nothing to remove. `None` when the release is
+/// not known.
+fn remover() -> Option<*const c_void> {
+    static DRIVER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+    /// Makes an object of this layout.
+    macro_rules! make {
+        ($layout:ty) => {{
+            let mut driver = Box::<$layout>::default();
+            driver.remove = Some(remove_nothing);
+            (&raw mut Box::leak(driver).driver).cast()
+        }};
+    }
+    let release = super::release().0?;
+    ops::Layout::of(release)?;
+    if DRIVER.load(Ordering::Acquire).is_null() {
+        let driver =
+            if release < (26, 7) { make!(sys::netvsc_vdev_driver_22_11) } else { make!(sys::netvsc_vdev_driver_26_07) };
+        DRIVER.store(driver, Ordering::Release);
+    }
+    Some(DRIVER.load(Ordering::Acquire))
+}
+
+extern "C" fn remove_nothing(_: *mut sys::rte_vdev_device) -> c_int {
+    0
 }
 
 /// Tells whether a registered driver would take a virtual device of this name.

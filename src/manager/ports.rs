@@ -159,6 +159,9 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
             debug!("{}: the shell of an earlier port is not removed: {error}", recipe.label);
         }
     }
+    if let Err(error) = vdev::remove_failed(&recipe.fallback) {
+        debug!("{}: what an earlier fallback has left is not removed: {error}", recipe.label);
+    }
     // Failsafe looks into its mailbox once while it is created, and takes at once what it finds.
     rescan::go_on(Scope::Making(id), Attend::Wait);
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;

@@ -62,4 +62,5 @@ RTE_PMD_REGISTER_PARAM_STRING(net_vdev_netvsc,
 	"force=<int> "
 	"ignore=<int> "
 	"fallback=tap|af_packet "
-	"hotplug_poll=<int>");
+	"hotplug_poll=<int> "
+	"queues=<int>");
