@@ -41,6 +41,10 @@ demo: ## Watch packets follow a VF that comes, goes and comes back elsewhere (ro
 check: ## Format, lints and every test; takes DPDK, and WITHOUT="guest matrix" (root)
 	@$(ENDS_WITH_MAKE) tests/check.sh $(WITHOUT)
 
+.PHONY: applications
+applications: with-tests ## Open vSwitch, DPDK's examples and tools with the driver, and a table of what passed (root)
+	@$(ENDS_WITH_MAKE) tests/applications.sh
+
 .PHONY: guest
 guest: with-tests ## The default configuration, and pairs as on Hyper-V and on KVM, in QEMU guests (root)
 	@tools/packages.sh guest

@@ -49,14 +49,15 @@ else
 	unsourced=
 fi
 if [ -n "$unsourced" ]; then
-	tests=$(echo "$tests" | grep -vx -e layout -e memory)
-	leave_out "tests/layout.rs, tests/memory.rs: $unsourced"
+	tests=$(echo "$tests" | grep -vx -e examples -e layout -e memory)
+	leave_out "tests/examples.rs, tests/layout.rs, tests/memory.rs: $unsourced"
 fi
 if [ -n "$source" ]; then
 	step "a driver of DPDK's own tree" tests/overlay.sh "$source"
 else
 	skip "tests/overlay.sh: $unsourced"
 fi
+step "Open vSwitch" tests/openvswitch.sh
 # shellcheck disable=SC2046 # A list of words.
 step "tests" cargo test --locked --lib $(echo "$tests" | sed 's/^/--test /')
 

@@ -168,6 +168,22 @@ fn no_frame_is_lost_after_a_vf_was_let_go() {
 }
 
 #[test]
+fn an_application_hears_that_the_link_of_the_vf_goes_down_and_up() {
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    let mut app = start_eth1("");
+    stage.vf_appears("vf0", ONE, MAC);
+    expect_attached(&mut app, "vf0", ONE);
+    for status in ["down", "up"] {
+        app.ok("events");
+        ip(&format!("link set vf0p {status}"));
+        wait_for("the event of the link", || app.ok("events").contains(&format!("LSC:{FAILSAFE}")).then_some(()));
+        assert!(app.ok(&format!("link {FAILSAFE}")).starts_with(status), "{status}");
+    }
+    expect_attached(&mut app, "vf0", ONE);
+}
+
+#[test]
 fn a_vf_comes_and_goes_twenty_times_at_one_address() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);

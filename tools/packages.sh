@@ -38,6 +38,8 @@ list() {
 		check git git which files belong to the sources
 		check iputils-ping ping packets through a port
 		check libsystemd-dev libsystemd.pc linking with a static DPDK
+		check libunbound8 - Open vSwitch, which is not installed
+		check libxdp1 - Open vSwitch, which is not installed
 		check lintian lintian checking the Debian package
 		check lld ld.lld linking with another linker
 		check mount mount file systems of the tests

@@ -23,6 +23,11 @@
 //! there (`rte_pmd_failsafe_probe`): nothing, or a VF that has no MAC yet. So it is made to forget it, when the device is
 //! hot-removed.
 //!
+//! **Links.** It takes in how the link of a sub-device is now (`fs_link_update`: 0 when that is news, -1 when not), and
+//! passes the event on to the application when that was not 0 (`failsafe_eth_lsc_event_callback`): an application hears
+//! only of events that change nothing. It calls that function by the table of the port, where one is put that says the
+//! opposite ([`Mends::made`]). Nobody else looks at what it returns (`rte_eth_link_get`).
+//!
 //! **Functions.** It calls functions of a fallback that its PMD may not have: see [`fallback`], which
 //! [`Mends::expect`] and [`Mends::port_appeared`] call for fallbacks of ours.
 //!
@@ -146,7 +151,7 @@ impl Mends {
 
     /// To be called when the failsafe port of this name was made, before anything else happens to it.
     pub fn made(&self, failsafe: &CStr) {
-        close_alone(failsafe);
+        replace_functions(failsafe);
         if self.record().bursts.is_none() {
             let bursts = SafeBursts::of(failsafe);
             self.record().bursts = bursts;
@@ -330,45 +335,74 @@ impl SafeBursts {
     }
 }
 
-/// Failsafe's functions, of which the one that closes a port has the interrupt thread stand still.
-static ALONE: Copies = Copies::new();
+/// A function of failsafe's that has one of ours in its place.
+struct Replaced(AtomicPtr<c_void>);
 
-/// Failsafe's own that closes a port.
-static CLOSE: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+impl Replaced {
+    const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
 
-/// Has the interrupt thread stand still whenever this failsafe port is closed, by whomever.
-fn close_alone(name: &CStr) {
+    /// Puts ours into its place in a table.
+    fn by(&self, ours: *mut c_void, functions: &mut [Function], place: u32) {
+        if let Some(slot) = functions.get_mut(place as usize) {
+            self.0.store(slot.0, Ordering::Release);
+            *slot = Function(ours);
+        }
+    }
+
+    /// Returns failsafe's own, `None` when it has none.
+    fn own(&self) -> Option<*mut c_void> {
+        Some(self.0.load(Ordering::Acquire)).filter(|own| !own.is_null())
+    }
+}
+
+static CLOSE: Replaced = Replaced::new();
+static LINK_UPDATE: Replaced = Replaced::new();
+
+/// Has the interrupt thread stand still whenever this failsafe port is closed, by whomever, and its application hear when
+/// its link changes.
+fn replace_functions(name: &CStr) {
+    static TABLES: Copies = Copies::new();
     // SAFETY: a NUL-terminated string.
     let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };
     if device.is_null() {
         return;
     }
     let Some(table) = ops::of(device, name) else { return };
-    ALONE.give(table, |copy| {
-        if let Some(slot) = copy.get_mut(sys::NETVSC_OP_DEV_CLOSE as usize) {
-            CLOSE.store(slot.0, Ordering::Release);
-            *slot = Function(close as *mut c_void);
-        }
+    TABLES.give(table, |copy| {
+        CLOSE.by(close as *mut c_void, copy, sys::NETVSC_OP_DEV_CLOSE);
+        LINK_UPDATE.by(update_link as *mut c_void, copy, sys::NETVSC_OP_LINK_UPDATE);
     });
 }
 
 /// `dev_close`.
 ///
 /// # Safety
-/// As ethdev calls it, for a port that was given to [`close_alone`].
+/// As ethdev calls it, for a port that was given to [`replace_functions`].
 unsafe extern "C" fn close(device: *mut sys::netvsc_ethdev_head) -> c_int {
     type Close = unsafe extern "C" fn(*mut sys::netvsc_ethdev_head) -> c_int;
     guard("closing", -libc::EFAULT, || {
         let _parked = alarm::park_interrupt_thread(Duration::ZERO);
-        let own = CLOSE.load(Ordering::Acquire);
-        if own.is_null() {
-            return -libc::ENODEV;
-        }
+        let Some(own) = CLOSE.own() else { return -libc::ENODEV };
         // SAFETY: failsafe's function of that type.
         let own = unsafe { std::mem::transmute::<*mut c_void, Close>(own) };
         // SAFETY: what this was called with.
         unsafe { own(device) }
     })
+}
+
+/// `link_update`: not 0 when something is new.
+///
+/// # Safety
+/// As [`close`].
+unsafe extern "C" fn update_link(device: *mut sys::netvsc_ethdev_head, wait: c_int) -> c_int {
+    type LinkUpdate = unsafe extern "C" fn(*mut sys::netvsc_ethdev_head, c_int) -> c_int;
+    let Some(own) = LINK_UPDATE.own() else { return 0 };
+    // SAFETY: failsafe's function of that type.
+    let own = unsafe { std::mem::transmute::<*mut c_void, LinkUpdate>(own) };
+    // SAFETY: what this was called with.
+    c_int::from(unsafe { own(device, wait) } == 0)
 }
 
 /// Has a failsafe port forget the addresses of sub-devices that it does not have. While the interrupt thread is in no

@@ -182,6 +182,11 @@ impl App {
         assert_eq!(self.reply(), want);
     }
 
+    /// Waits until it has written a line that holds this to its standard output, and returns that.
+    pub fn expect_said(&self, text: &str) -> String {
+        std::iter::repeat_with(|| self.reply()).find(|line| line.contains(text)).expect(text)
+    }
+
     fn reply(&self) -> String {
         // Closing ports and ending EAL may take a while under AddressSanitizer.
         match self.replies.recv_timeout(PATIENCE * 3) {

@@ -10,7 +10,7 @@ const FOLDER: &str = "/run/hugepages";
 const COUNT: &str = "/proc/sys/vm/nr_hugepages";
 
 /// How many pages of 2 MiB a primary process and its secondaries need.
-const NEEDED: u32 = 50;
+const NEEDED: u32 = 85;
 
 /// Held by the test that uses hugepages: their number is the machine's, and what one test sets another would undo.
 static TURN: Mutex<()> = Mutex::new(());

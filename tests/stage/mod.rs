@@ -20,6 +20,8 @@ mod guest;
 mod hypervisor;
 mod mailbox;
 mod memory;
+mod openvswitch;
+pub mod recipe;
 mod wire;
 
 #[allow(unused_imports, reason = "each test uses a part of it")]
@@ -34,6 +36,8 @@ pub use hypervisor::{Hyperv, Kvm, neighbour_answers};
 pub use mailbox::Mailbox;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use memory::HugePages;
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use openvswitch::OpenVswitch;
 #[allow(unused_imports, reason = "each test uses a part of it")]
 pub use wire::{Frame, Traffic, Wire, dropped_in, exchange, exchange_flows, expect_answer, parse_mac};
 

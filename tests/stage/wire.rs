@@ -213,8 +213,8 @@ pub fn exchange(into: &str, mac: &str, count: u32, from: &[&str]) -> Vec<usize> 
 const UNDER_WAY: usize = 32;
 
 /// Sends UDP frames of `size` bytes into a wire, `each` of every of `flows` flows in turn, and returns how many came back
-/// on it as they were, within a second after the last, each flow in its order: few are under way at once, as a ring that is
-/// full has others take its packets.
+/// on it as they were, each flow in its order: few are under way at once, as a ring that is full has others take its
+/// packets.
 pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize) -> usize {
     let wire =
         Wire { end: End::Netdevice(Wire::open_for(name, libc::ETH_P_IP as u16).unwrap()), name: name.to_owned() };
@@ -262,7 +262,7 @@ pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize)
             assert_eq!(sent, frame.len() as isize, "send on {name}: {}", io::Error::last_os_error());
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + super::PATIENCE;
     while collect() < usize::from(flows) * each as usize && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }

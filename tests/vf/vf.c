@@ -7,7 +7,8 @@
  * It drives a PCI device the way mlx5 does: the kernel driver stays bound, and
  * the driver works on the netdevice which that made. Where mlx5 has ibverbs
  * queues, this has an AF_PACKET socket. When the netdevice goes away,
- * RTE_ETH_EVENT_INTR_RMV is raised, once, on the EAL interrupt thread.
+ * RTE_ETH_EVENT_INTR_RMV is raised, once, on the EAL interrupt thread, and
+ * when it loses or gets its carrier RTE_ETH_EVENT_INTR_LSC.
  *
  * The netdevice is the oldest one under <PCI devices>/<address>/net/,
  * where <PCI devices> is what the PCI bus scans: /sys/bus/pci/devices, or the
@@ -174,6 +175,50 @@ vf_netdev_exists(int ifindex)
 	return if_indextoname(ifindex, name) != NULL;
 }
 
+static struct test_eth_dev_data *
+vf_data(struct rte_eth_dev *dev)
+{
+	return ((struct test_eth_dev *)dev)->data;
+}
+
+/** Asks the kernel about a netdevice. */
+static int
+vf_ask_netdev(unsigned long question, const char *ifname, struct ifreq *request)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret = -1;
+
+	strlcpy(request->ifr_name, ifname, sizeof(request->ifr_name));
+	if (fd >= 0) {
+		ret = ioctl(fd, question, request);
+		close(fd);
+	}
+	return ret == 0 ? 0 : -ENODEV;
+}
+
+/** Takes in how the link is; -1 when it is as before. */
+static int
+vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
+{
+	const struct vf *vf = vf_data(dev)->dev_private;
+	char name[IF_NAMESIZE];
+	struct ifreq request = { 0 };
+	bool carrier = if_indextoname(vf->ifindex, name) != NULL &&
+		vf_ask_netdev(SIOCGIFFLAGS, name, &request) == 0 &&
+		(request.ifr_flags & IFF_RUNNING) != 0;
+	struct rte_eth_link link = {
+		.link_speed = RTE_ETH_SPEED_NUM_25G,
+		.link_duplex = RTE_ETH_LINK_FULL_DUPLEX,
+		.link_autoneg = RTE_ETH_LINK_AUTONEG,
+		.link_status = vf->started && carrier ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
+	};
+
+	if (memcmp(&vf_data(dev)->dev_link, &link, sizeof(link)) == 0)
+		return -1;
+	vf_data(dev)->dev_link = link;
+	return 0;
+}
+
 /** Tells if a message says that the netdevice is deleted (not just out of a bridge). */
 static bool
 vf_is_dellink(const struct nlmsghdr *msg, int ifindex)
@@ -218,7 +263,14 @@ vf_watch_event(void *arg)
 {
 	struct vf_watch *watch = arg;
 
-	if (!vf_watch_drain(watch) || watch->gone)
+	if (!vf_watch_drain(watch)) {
+		if (vf_data(watch->dev)->dev_private != NULL && !watch->gone &&
+				vf_link_update(watch->dev, 0) == 0 &&
+				vf_data(watch->dev)->dev_conf.intr_conf.lsc)
+			rte_eth_dev_callback_process(watch->dev, RTE_ETH_EVENT_INTR_LSC, NULL);
+		return;
+	}
+	if (watch->gone)
 		return;
 	watch->gone = true;
 	VF_LOG(NOTICE, "port %u: netdevice %d is gone", watch->port_id, watch->ifindex);
@@ -387,12 +439,6 @@ vf_tx_burst(void *arg, struct rte_mbuf **mbufs, uint16_t count)
 
 /* ethdev operations. */
 
-static struct test_eth_dev_data *
-vf_data(struct rte_eth_dev *dev)
-{
-	return ((struct test_eth_dev *)dev)->data;
-}
-
 static int
 vf_stop(struct rte_eth_dev *dev)
 {
@@ -406,36 +452,6 @@ vf_stop(struct rte_eth_dev *dev)
 	vf->started = false;
 	vf_data(dev)->dev_link.link_status = RTE_ETH_LINK_DOWN;
 	return 0;
-}
-
-static int
-vf_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
-{
-	const struct vf *vf = vf_data(dev)->dev_private;
-	struct rte_eth_link link = {
-		.link_speed = RTE_ETH_SPEED_NUM_25G,
-		.link_duplex = RTE_ETH_LINK_FULL_DUPLEX,
-		.link_autoneg = RTE_ETH_LINK_AUTONEG,
-		.link_status = vf->started ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN,
-	};
-
-	vf_data(dev)->dev_link = link;
-	return 0;
-}
-
-/** Asks the kernel about a netdevice. */
-static int
-vf_ask_netdev(unsigned long question, const char *ifname, struct ifreq *request)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int ret = -1;
-
-	strlcpy(request->ifr_name, ifname, sizeof(request->ifr_name));
-	if (fd >= 0) {
-		ret = ioctl(fd, question, request);
-		close(fd);
-	}
-	return ret == 0 ? 0 : -ENODEV;
 }
 
 /** Tells if the kernel has the vPort. */
@@ -845,7 +861,7 @@ vf_allocate(const char *name)
 		rte_eth_dev_release_port(dev);
 		return NULL;
 	}
-	vf_data(dev)->dev_flags = RTE_ETH_DEV_INTR_RMV;
+	vf_data(dev)->dev_flags = RTE_ETH_DEV_INTR_RMV | RTE_ETH_DEV_INTR_LSC;
 	return dev;
 }
 
