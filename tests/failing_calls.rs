@@ -263,7 +263,7 @@ impl Scene {
     }
 
     fn attach(&mut self, instance: &str, link: &str) -> bool {
-        let reply = self.app.send(&format!("attach {instance} iface={link},fallback=af_packet,hotplug_poll=10"));
+        let reply = self.app.send(&format!("attach {instance} iface={link},fallback=af_packet,queues=2,hotplug_poll=10"));
         self.heed(&reply)
     }
 
@@ -627,7 +627,7 @@ fn describe(scene: &mut Scene, why: &str) -> String {
 
 /// The application starts with an instance.
 fn start(preload: &str, series: &Series, n: u64) -> End {
-    let arguments = ["--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet,hotplug_poll=10"];
+    let arguments = ["--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet,queues=2,hotplug_poll=10"];
     let begin = Instant::now();
     let scene = catch_unwind(|| Scene::new(preload, &arguments, true, |control| control.arm(series, n)));
     let mut scene = match scene {
@@ -664,7 +664,7 @@ fn start(preload: &str, series: &Series, n: u64) -> End {
 
 /// The application cleans up EAL, with the port and its VF.
 fn cleanup(preload: &str, series: &Series, n: u64) -> End {
-    let arguments = ["--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet,hotplug_poll=10"];
+    let arguments = ["--vdev=net_vdev_netvsc0,iface=eth1,fallback=af_packet,queues=2,hotplug_poll=10"];
     let mut scene = Scene::new(preload, &arguments, true, |_| {});
     let ready = until(2 * RIGHT, || scene.port_of_eth1() || scene.start());
     assert!(ready && until(2 * RIGHT, || scene.has_vf("vf0", ONE)), "a VF as the application starts");

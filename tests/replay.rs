@@ -267,7 +267,7 @@ impl Replay {
         let wanted = free.map(|link| selector.clone().unwrap_or(format!("mac={}", link.mac))).collect();
         let is_there = selector.is_none() || !meant.is_empty();
         let arguments = selector.iter().map(|selector| format!("{selector},")).collect::<String>();
-        let reply = self.app.send(&format!("attach {} {arguments}fallback=af_packet", device(instance)));
+        let reply = self.app.send(&format!("attach {} {arguments}fallback=af_packet,queues=1", device(instance)));
         assert_eq!(reply == "ok", is_there, "{instance} {selector:?}: {reply}");
         if is_there {
             self.instances.insert(instance.to_owned(), wanted);
