@@ -70,6 +70,7 @@ const TYPES: &[&str] = &[
     "netvsc_af_packet_port",
     "netvsc_af_packet_queue",
     "netvsc_device_head",
+    "netvsc_ethdev_callback",
     "netvsc_ethdev_data_head",
     "netvsc_ethdev_head",
     "netvsc_failsafe_head",

@@ -112,6 +112,15 @@ struct netvsc_ethdev_head {
 	void *tx_pkt_burst;
 };
 
+/* The beginning of struct rte_eth_dev_callback, who is told of an event: lib/ethdev/ethdev_private.h, 22.11.11 and 26.07. */
+struct netvsc_ethdev_callback {
+	struct netvsc_list_links next;
+	void *function;
+	void *argument;
+	void *answer;
+	unsigned int event;
+};
+
 /*
  * Where struct rte_eth_dev has its dev_ops, how many functions struct eth_dev_ops has, and the places of some of them:
  * lib/ethdev/ethdev_driver.h. Counted in pointers, as there is nothing else before them. Each number is that of the
@@ -122,6 +131,10 @@ enum {
 	NETVSC_DEV_OPS_22_11 = 8,
 	NETVSC_DEV_OPS_23_11 = 10,
 	NETVSC_DEV_OPS_24_03 = 11,
+
+	/* From there on: the list of callbacks. */
+	NETVSC_DEV_CALLBACKS_22_11 = 3,
+	NETVSC_DEV_CALLBACKS_24_03 = 4,
 
 	NETVSC_OPS_22_11 = 113,
 	NETVSC_OPS_23_03 = 115,

@@ -80,7 +80,8 @@ impl Control {
     }
 
     fn attach(&mut self, n: u32) {
-        let reply = self.app.send(&format!("attach net_vdev_netvsc{n} mac={},fallback=af_packet,queues={}", mac(n), n + 1));
+        let reply =
+            self.app.send(&format!("attach net_vdev_netvsc{n} mac={},fallback=af_packet,queues={}", mac(n), n + 1));
         // ENODEV: its link is not there right now.
         assert!(reply == "ok" || reply.starts_with(&format!("error {} ", libc::ENODEV)), "attach {n}: {reply}");
         self.attached[n as usize] = reply == "ok";

@@ -263,7 +263,8 @@ impl Scene {
     }
 
     fn attach(&mut self, instance: &str, link: &str) -> bool {
-        let reply = self.app.send(&format!("attach {instance} iface={link},fallback=af_packet,queues=2,hotplug_poll=10"));
+        let reply =
+            self.app.send(&format!("attach {instance} iface={link},fallback=af_packet,queues=2,hotplug_poll=10"));
         self.heed(&reply)
     }
 

@@ -28,6 +28,7 @@
 #include <bus_vdev_driver.h>
 #include <dev_driver.h>
 #include <ethdev_driver.h>
+#include <ethdev_private.h>
 #include <failsafe_private.h>
 
 /* Its functions are declared as DPDK's are, or this does not compile. */
@@ -123,10 +124,13 @@ _Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uin
 /* Where the functions of a PMD are, in pointers. */
 #if RTE_VERSION >= RTE_VERSION_NUM(24, 3, 0, 0)
 #define DEV_OPS NETVSC_DEV_OPS_24_03
+#define DEV_CALLBACKS NETVSC_DEV_CALLBACKS_24_03
 #elif RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
 #define DEV_OPS NETVSC_DEV_OPS_23_11
+#define DEV_CALLBACKS NETVSC_DEV_CALLBACKS_22_11
 #else
 #define DEV_OPS NETVSC_DEV_OPS_22_11
+#define DEV_CALLBACKS NETVSC_DEV_CALLBACKS_22_11
 #endif
 
 #if RTE_VERSION >= RTE_VERSION_NUM(26, 7, 0, 0)
@@ -160,6 +164,7 @@ _Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uin
 #define PLACES(PLACE) \
 	PLACE(rte_eth_dev, data, DEV_OPS - 2) \
 	PLACE(rte_eth_dev, dev_ops, DEV_OPS) \
+	PLACE(rte_eth_dev, link_intr_cbs, DEV_OPS + DEV_CALLBACKS) \
 	PLACE(eth_dev_ops, dev_start, NETVSC_OP_DEV_START) \
 	PLACE(eth_dev_ops, dev_close, NETVSC_OP_DEV_CLOSE) \
 	PLACE(eth_dev_ops, link_update, NETVSC_OP_LINK_UPDATE) \
@@ -175,6 +180,11 @@ _Static_assert(sizeof(struct rte_eth_stats) == (8 + STATS_BY_QUEUE) * sizeof(uin
 
 PLACES(SAME_PLACE_IN_POINTERS)
 _Static_assert(sizeof(struct eth_dev_ops) == OPS * sizeof(void *), "size of eth_dev_ops");
+_Static_assert(offsetof(struct rte_eth_dev_callback, next) == 0 &&
+		offsetof(struct netvsc_ethdev_callback, function) == offsetof(struct rte_eth_dev_callback, cb_fn) &&
+		offsetof(struct netvsc_ethdev_callback, argument) == offsetof(struct rte_eth_dev_callback, cb_arg) &&
+		offsetof(struct netvsc_ethdev_callback, event) == offsetof(struct rte_eth_dev_callback, event),
+	"the beginning of rte_eth_dev_callback");
 _Static_assert(offsetof(struct rte_eth_dev_data, name) == 0, "the beginning of rte_eth_dev_data");
 _Static_assert(offsetof(struct netvsc_ethdev_data_head, queues) == offsetof(struct rte_eth_dev_data, rx_queues) &&
 		offsetof(struct netvsc_ethdev_data_head, queue_counts) == offsetof(struct rte_eth_dev_data, nb_rx_queues) &&

@@ -184,6 +184,32 @@ fn an_application_hears_that_the_link_of_the_vf_goes_down_and_up() {
 }
 
 #[test]
+fn a_link_that_changes_is_told_to_no_port_that_was_closed() {
+    const OTHER: &str = "00:15:5d:00:00:02";
+    let mut stage = Stage::new();
+    stage.netvsc_appears("eth1", MAC);
+    stage.netvsc_appears("eth2", OTHER);
+    let mut app = App::start(&["--vdev=net_vdev_netvsc0,iface=eth1,iface=eth2,fallback=af_packet,queues=1"]);
+    app.ok("start net_failsafe_vsc0");
+    app.ok("start net_failsafe_vsc1");
+    // Both VFs have a port of the same number, one after the other.
+    stage.vf_appears("vf0", ONE, MAC);
+    expect_answer("vf0p", MAC);
+    stage.vf_goes("vf0", ONE);
+    app.expect_no_port(ONE);
+    stage.vf_appears("vf1", TWO, OTHER);
+    expect_answer("vf1p", OTHER);
+    app.ok("stop net_failsafe_vsc0");
+    app.ok("close net_failsafe_vsc0");
+    app.ok("events");
+    for status in ["down", "up"] {
+        ip(&format!("link set vf1p {status}"));
+        wait_for("the event of the link", || app.ok("events").contains("LSC:net_failsafe_vsc1").then_some(()));
+    }
+    expect_answer("vf1p", OTHER);
+}
+
+#[test]
 fn a_vf_comes_and_goes_twenty_times_at_one_address() {
     let mut stage = Stage::new();
     stage.netvsc_appears("eth1", MAC);

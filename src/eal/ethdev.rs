@@ -25,6 +25,18 @@ pub fn find(name: &CStr) -> Option<PortNumber> {
     (returned == 0).then_some(number)
 }
 
+/// Returns the name of a port, `None` when there is none of this number.
+pub(super) fn name_of(port: PortNumber) -> Option<CString> {
+    let mut name: [c_char; sys::RTE_ETH_NAME_MAX_LEN as usize] = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
+    // SAFETY: a buffer of the size that rte_eth_dev_get_name_by_port asks for.
+    let returned = unsafe { sys::rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) };
+    if returned != 0 {
+        return None;
+    }
+    // SAFETY: NUL-terminated by the call above, as it succeeded.
+    unsafe { super::copy_cstr(name.as_ptr()) }
+}
+
 /// Names of all ports, whoever owns them.
 pub fn names() -> Vec<CString> {
     let mut names = Vec::new();
@@ -35,13 +47,7 @@ pub fn names() -> Vec<CString> {
         if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
             return names;
         }
-        let mut name: [c_char; sys::RTE_ETH_NAME_MAX_LEN as usize] = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
-        // SAFETY: a buffer of the size that rte_eth_dev_get_name_by_port asks for.
-        let returned = unsafe { sys::rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) };
-        if returned == 0 {
-            // SAFETY: NUL-terminated by the call above, as it succeeded.
-            names.extend(unsafe { super::copy_cstr(name.as_ptr()) });
-        }
+        names.extend(name_of(port));
         number = port.saturating_add(1);
     }
 }

@@ -26,7 +26,8 @@
 //! **Links.** It takes in how the link of a sub-device is now (`fs_link_update`: 0 when that is news, -1 when not), and
 //! passes the event on to the application when that was not 0 (`failsafe_eth_lsc_event_callback`): an application hears
 //! only of events that change nothing. It calls that function by the table of the port, where one is put that says the
-//! opposite ([`Mends::made`]). Nobody else looks at what it returns (`rte_eth_link_get`).
+//! opposite ([`Mends::made`]). Nobody else looks at what it returns (`rte_eth_link_get`). And it stays registered when a
+//! sub-device goes: the next one of that number tells a failsafe port that may be closed ([`Mends::port_goes`]).
 //!
 //! **Functions.** It calls functions of a fallback that its PMD may not have: see [`fallback`], which
 //! [`Mends::expect`] and [`Mends::port_appeared`] call for fallbacks of ours.
@@ -213,9 +214,40 @@ impl Mends {
         }
     }
 
+    /// Ends what failsafe asked to be told of the link of a sub-device: it registers with its port and unregisters with the
+    /// sub-device (`failsafe_eth_dev_unregister_callbacks`), of which nothing is found.
+    fn forget_link(&self, port: PortNumber) {
+        let Some(name) = ethdev::name_of(port) else { return };
+        // SAFETY: a NUL-terminated string.
+        let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };
+        if device.is_null() {
+            return;
+        }
+        let of_link = |callback: &sys::netvsc_ethdev_callback| callback.event == sys::RTE_ETH_EVENT_INTR_LSC;
+        let callbacks: Vec<_> = ops::callbacks_of(device).into_iter().filter(of_link).collect();
+        if callbacks.is_empty() {
+            return;
+        }
+        let failsafes: Vec<CString> = self.record().fallbacks.iter().map(|(_, failsafe)| failsafe.clone()).collect();
+        for failsafe in failsafes {
+            // SAFETY: a NUL-terminated string.
+            let argument: *mut c_void = unsafe { sys::rte_eth_dev_allocated(failsafe.as_ptr()) }.cast();
+            let is_its = |callback: &&sys::netvsc_ethdev_callback| !argument.is_null() && callback.argument == argument;
+            for callback in callbacks.iter().filter(is_its) {
+                // SAFETY: what is registered has that type.
+                let function = unsafe { std::mem::transmute::<*mut c_void, sys::rte_eth_dev_cb_fn>(callback.function) };
+                // SAFETY: compares function and argument, calls nothing.
+                let returned =
+                    unsafe { sys::rte_eth_dev_callback_unregister(port, callback.event, function, argument) };
+                debug!("{failsafe:?}: no longer told of the link of {name:?}: {returned}");
+            }
+        }
+    }
+
     /// To be called for each [`ethdev::Event::Destroy`]. A VF's port that failsafe lets go of is kept from being
     /// released twice. [`Mends::settle`] has to follow, once the callback is through that lets it go.
     pub fn port_goes(&self, port: PortNumber, now: Instant) {
+        self.forget_link(port);
         // On the interrupt thread failsafe lets go of a VF; on any other somebody closes the failsafe port.
         if alarm::on_interrupt_thread() {
             // Once more, as the application may have been starting the failsafe port when the device was taken away.

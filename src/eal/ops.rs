@@ -78,6 +78,8 @@ impl Copies {
 pub(super) struct Layout {
     /// The table's place in `struct rte_eth_dev`.
     table: u32,
+    /// The list of callbacks' place there.
+    callbacks: u32,
     /// How many functions it has.
     pub(super) size: u32,
     pub(super) stats_get: u32,
@@ -88,12 +90,13 @@ impl Layout {
     /// Returns that of a release, `None` for one that is not known.
     pub(super) fn of(release: (u32, u32)) -> Option<Self> {
         let release = release.0.checked_mul(100)?.checked_add(release.1)?;
-        let table = match release {
-            2211..=2307 => sys::NETVSC_DEV_OPS_22_11,
-            2311 => sys::NETVSC_DEV_OPS_23_11,
-            2403..=2607 => sys::NETVSC_DEV_OPS_24_03,
+        let (table, callbacks) = match release {
+            2211..=2307 => (sys::NETVSC_DEV_OPS_22_11, sys::NETVSC_DEV_CALLBACKS_22_11),
+            2311 => (sys::NETVSC_DEV_OPS_23_11, sys::NETVSC_DEV_CALLBACKS_22_11),
+            2403..=2607 => (sys::NETVSC_DEV_OPS_24_03, sys::NETVSC_DEV_CALLBACKS_24_03),
             _ => return None,
         };
+        let callbacks = table.saturating_add(callbacks);
         let size = match release {
             ..=2211 => sys::NETVSC_OPS_22_11,
             2303..=2307 => sys::NETVSC_OPS_23_03,
@@ -111,7 +114,7 @@ impl Layout {
             ..=2407 => sys::NETVSC_OP_STATS_GET_22_11,
             _ => sys::NETVSC_OP_STATS_GET_24_11,
         };
-        Some(Self { table, size, stats_get, rx_queue_release })
+        Some(Self { table, callbacks, size, stats_get, rx_queue_release })
     }
 }
 
@@ -173,6 +176,23 @@ pub(super) fn data_of(device: *mut sys::netvsc_ethdev_head) -> Option<*mut sys::
     (!data.is_null()).then_some(data.cast())
 }
 
+/// Lists who is told of a port's events. While nobody registers or ends that for this port: the list's lock is ethdev's.
+pub(super) fn callbacks_of(device: *mut sys::netvsc_ethdev_head) -> Vec<sys::netvsc_ethdev_callback> {
+    let mut all = Vec::new();
+    let Some(layout) = current() else { return all };
+    // SAFETY: within the struct of a port (tests/layout.c).
+    let list = unsafe { device.cast::<*mut sys::netvsc_ethdev_callback>().add(layout.callbacks as usize) };
+    // SAFETY: a list begins with its first member.
+    let mut next = unsafe { list.read() };
+    while !next.is_null() {
+        // SAFETY: a member, which lives while it is in the list.
+        let callback = unsafe { next.read() };
+        next = callback.next.next.cast();
+        all.push(callback);
+    }
+    all
+}
+
 /// Returns what failsafe keeps of a port of its own, which all processes share; `None` when the primary has closed it.
 pub(super) fn failsafe_of(device: *mut sys::netvsc_ethdev_head) -> Option<*mut sys::netvsc_failsafe_head> {
     let data = data_of(device)?;
@@ -209,23 +229,25 @@ mod tests {
     #[test]
     fn each_release_up_to_the_last_that_was_read_has_a_layout() {
         let table = [
-            ((22, 11), Some((8, 113, 18, 42))),
-            ((23, 3), Some((8, 115, 18, 42))),
-            ((23, 7), Some((8, 115, 18, 42))),
-            ((23, 11), Some((10, 116, 18, 43))),
-            ((24, 3), Some((11, 116, 18, 43))),
-            ((24, 7), Some((11, 116, 18, 43))),
-            ((24, 11), Some((11, 121, 21, 46))),
-            ((25, 3), Some((11, 124, 21, 46))),
-            ((25, 11), Some((11, 124, 21, 46))),
-            ((26, 3), Some((11, 124, 21, 46))),
-            ((26, 7), Some((11, 125, 21, 46))),
+            ((22, 11), Some((8, 11, 113, 18, 42))),
+            ((23, 3), Some((8, 11, 115, 18, 42))),
+            ((23, 7), Some((8, 11, 115, 18, 42))),
+            ((23, 11), Some((10, 13, 116, 18, 43))),
+            ((24, 3), Some((11, 15, 116, 18, 43))),
+            ((24, 7), Some((11, 15, 116, 18, 43))),
+            ((24, 11), Some((11, 15, 121, 21, 46))),
+            ((25, 3), Some((11, 15, 124, 21, 46))),
+            ((25, 11), Some((11, 15, 124, 21, 46))),
+            ((26, 3), Some((11, 15, 124, 21, 46))),
+            ((26, 7), Some((11, 15, 125, 21, 46))),
             ((26, 11), None),
             ((22, 7), None),
             ((u32::MAX, 11), None),
         ];
         for (release, want) in table {
-            let places = |layout: Layout| (layout.table, layout.size, layout.stats_get, layout.rx_queue_release);
+            let places = |layout: Layout| {
+                (layout.table, layout.callbacks, layout.size, layout.stats_get, layout.rx_queue_release)
+            };
             assert_eq!(Layout::of(release).map(places), want, "{release:?}");
         }
     }
