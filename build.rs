@@ -59,6 +59,13 @@ const FUNCTIONS: &[&str] = &[
     "rte_log_can_log",
     "rte_log_register_type_and_pick_level",
     "rte_strerror",
+    "rte_tel_data_add_array_int",
+    "rte_tel_data_add_dict_string",
+    "rte_tel_data_add_dict_u64",
+    "rte_tel_data_add_dict_uint",
+    "rte_tel_data_start_array",
+    "rte_tel_data_start_dict",
+    "rte_telemetry_register_cmd",
     "rte_thread_is_intr",
     "rte_vdev_add_custom_scan",
     "rte_vdev_uninit",
@@ -99,7 +106,7 @@ const CONSTANTS: &[&str] = &[
 ];
 
 /// Libraries that hold those functions. The linker drops what a DPDK release keeps elsewhere.
-const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vdev", "rte_eal"];
+const LIBRARIES: &[&str] = &["rte_ethdev", "rte_net", "rte_kvargs", "rte_bus_vdev", "rte_telemetry", "rte_eal"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -110,14 +117,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // In its own tree that DPDK is meant and no other, which meson calls so.
     let in_tree = cfg!(feature = "in-tree");
-    let flags = pkg_config(&["--cflags", if in_tree { "libdpdk-uninstalled" } else { "libdpdk" }])?;
+    let package = if in_tree { "libdpdk-uninstalled" } else { "libdpdk" };
+    let flags = pkg_config(&["--cflags", package])?;
     let mut builder = bindgen::Builder::default()
         .header_contents(
             "dpdk.h",
             "#include <rte_alarm.h>\n#include <rte_bus.h>\n#include <rte_bus_vdev.h>\n#include <rte_dev.h>\n\
              #include <rte_devargs.h>\n#include <rte_eal.h>\n#include <rte_ethdev.h>\n#include <rte_ether.h>\n\
              #include <rte_hypervisor.h>\n#include <rte_interrupts.h>\n#include <rte_kvargs.h>\n#include <rte_log.h>\n\
-             #include <rte_mbuf.h>\n#include <rte_mempool.h>\n#include <rte_version.h>\n\
+             #include <rte_mbuf.h>\n#include <rte_mempool.h>\n#include <rte_telemetry.h>\n#include <rte_version.h>\n\
              #include \"af_packet_layout.h\"\n#include \"failsafe_layout.h\"\n#include \"vdev_layout.h\"\n",
         )
         .clang_args(flags.split_whitespace())
@@ -142,6 +150,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     builder.generate()?.write_to_file(PathBuf::from(env::var("OUT_DIR")?).join("dpdk.rs"))?;
 
+    // What adds a number to a reply has had another name since 23.03.
+    println!("cargo:rustc-check-cfg=cfg(telemetry_uint)");
+    if Command::new("pkg-config").args(["--atleast-version=23.03", package]).status().is_ok_and(|s| s.success()) {
+        println!("cargo:rustc-cfg=telemetry_uint");
+    }
     if in_tree {
         return Ok(());
     }

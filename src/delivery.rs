@@ -141,74 +141,91 @@ pub enum Hindrance {
     Lost,
 }
 
+impl Hindrance {
+    /// Name of the verdict that says this ([`crate::report`]).
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Unreadable => "vf_unreadable",
+            Self::Mana => "mana_needs_net_netvsc",
+            Self::NoVerbs => "vf_without_verbs",
+            Self::Busy(_) | Self::Shared(_) => "vf_owned_by_another",
+            Self::Started(_) => "vf_started_by_application",
+            Self::Other(_) => "mac_differs",
+            Self::NotFound => "vf_not_found_by_failsafe",
+            Self::HoldsOther | Self::NotRead | Self::NotPosted(_) | Self::Kept(_) => "waiting_for_failsafe",
+            Self::Untold(_) => "waiting_for_dpdk",
+            Self::Failed(Errno(libc::ENOTSUP)) => "no_pmd_for_vf",
+            Self::Failed(_) | Self::NoPort => "vf_probe_failed",
+            Self::Unconfigured(_) | Self::Lost => "vf_start_failed",
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable => "mount the sysfs of this network namespace at /sys",
+            Self::Mana => "for the fast path on this host use net_netvsc, see docs/mana.md",
+            Self::NoVerbs => "load the kernel modules ib_uverbs and mlx5_ib or mlx4_ib",
+            Self::Busy(Some(_)) => "give that up",
+            Self::Busy(None) => "see the errors of its PMD",
+            Self::Shared(_) => "failsafe takes one port of a function only; this one serves on its fallback",
+            Self::Started(_) => "stop that, as failsafe cannot take it then; the fallback serves until it is",
+            Self::Other(_) => "have DPDK make none but the VF's there, by arguments of its PMD after -a",
+            Self::NotFound => "write that after -a, domain included",
+            Self::HoldsOther => {
+                "end the burst that the application is in; or, if that went before the port was configured, make the port \
+                 anew"
+            }
+            Self::NotRead => "see whether EAL's interrupt thread is held up",
+            Self::Failed(Errno(libc::ENODEV)) => {
+                "see the errors above, and whether --no-pci is given or the device named after -b or -a without its domain"
+            }
+            Self::Failed(Errno(libc::ENOTSUP)) => "load that of the VF with -d or link it into the application",
+            Self::Failed(_) | Self::Unconfigured(_) | Self::NoPort | Self::Lost => "see the errors above",
+            Self::NotPosted(_) | Self::Kept(_) | Self::Untold(_) => "see whether the application is short of memory",
+        }
+    }
+
+    /// The line of the log: what hinders it, and what to do.
+    pub fn line(&self) -> String {
+        let again = match self {
+            Self::Failed(_) | Self::Unconfigured(_) | Self::NoPort | Self::Lost => "; trying again, after 60 s at most",
+            Self::NotPosted(_) | Self::Kept(_) | Self::Untold(_) => "; trying again",
+            _ => "",
+        };
+        format!("{self}: {}{again}", self.advice())
+    }
+}
+
 impl fmt::Display for Hindrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable => f.write_str("is not attached: sysfs does not tell its kernel driver"),
             Self::Mana => f.write_str(
-                "is left to the kernel, by which the port goes: below failsafe MANA's PMD cannot drive it; for the fast path \
-                 on this host use net_netvsc, see docs/mana.md",
+                "is left to the kernel, by which the port goes, as MANA's PMD cannot drive it below failsafe",
             ),
-            Self::NoVerbs => f.write_str(
-                "has no ibverbs device, which its PMD needs: load the kernel modules ib_uverbs and mlx5_ib or mlx4_ib",
-            ),
-            Self::Busy(Some(owner)) => write!(f, "is not attached: its port belongs to {owner}; give that up"),
-            Self::Started(port) => write!(
-                f,
-                "is not attached: the application has started its port {port}, which failsafe cannot take then: stop that; \
-                 the port serves on its fallback until it is"
-            ),
+            Self::NoVerbs => f.write_str("has no ibverbs device, which its PMD needs"),
+            Self::Busy(Some(owner)) => write!(f, "is not attached: its port belongs to {owner}"),
             Self::Busy(None) => f.write_str("is not attached: its PCI function has a driver without a port"),
-            Self::Shared(port) => write!(
-                f,
-                "is not attached: {port} has its PCI function, of which failsafe takes one port only; the port serves on \
-                 its fallback"
-            ),
-            Self::Other(mac) => write!(
-                f,
-                "is not attached: the port that failsafe would take on its PCI function has the address {mac}; have DPDK \
-                 make none but the VF's there, by arguments of its PMD after -a"
-            ),
-            Self::NotFound => f.write_str(
-                "is not attached: failsafe finds its device by the full address only; write that after -a, domain \
-                 included",
-            ),
-            Self::HoldsOther => f.write_str(
-                "waits: failsafe still holds the VF before it, as the application is in a burst; or that went before the \
-                 port was configured, and only a port that is made anew gets this one",
-            ),
+            Self::Shared(port) => write!(f, "is not attached: {port} has its PCI function"),
+            Self::Started(port) => write!(f, "is not attached: the application has started its port {port}"),
+            Self::Other(mac) => write!(f, "is not attached: the port that failsafe would take has the address {mac}"),
+            Self::NotFound => f.write_str("is not attached: failsafe finds its device by the full address only"),
+            Self::HoldsOther => f.write_str("waits: failsafe still holds the VF before it"),
             Self::NotRead => f.write_str("waits: failsafe does not ask for it"),
-            Self::Failed(Errno(libc::ENODEV)) => f.write_str(
-                "cannot be attached: DPDK or its PMD finds no such device; see the errors above, and whether --no-pci is \
-                 given or the device named after -b or -a without its domain; trying again, after 60 s at most",
-            ),
-            Self::Failed(Errno(libc::ENOTSUP)) => f.write_str(
-                "cannot be attached: no PMD of this build takes it; load that of the VF with -d or link it into the \
-                 application; trying again, after 60 s at most",
-            ),
-            Self::Failed(error) => write!(
-                f,
-                "cannot be attached: {error}; see the errors of its PMD above; trying again, after 60 s at most"
-            ),
-            Self::Unconfigured(error) => write!(
-                f,
-                "cannot be configured as the port is: {error}; see the errors of its PMD above; trying again, after 60 s at \
-                 most"
-            ),
+            Self::Failed(Errno(libc::ENODEV)) => {
+                f.write_str("cannot be attached: DPDK or its PMD finds no such device")
+            }
+            Self::Failed(Errno(libc::ENOTSUP)) => f.write_str("cannot be attached: no PMD of this build takes it"),
+            Self::Failed(error) => write!(f, "cannot be attached: {error}"),
+            Self::Unconfigured(error) => write!(f, "cannot be configured as the port is: {error}"),
             Self::NotPosted(errno) => {
-                let error = io::Error::from_raw_os_error(*errno);
-                write!(f, "cannot be told to failsafe: {error}; trying again")
+                write!(f, "cannot be told to failsafe: {}", io::Error::from_raw_os_error(*errno))
             }
-            Self::Kept(error) => {
-                write!(f, "cannot be handed over to failsafe: {error}; trying again")
-            }
-            Self::Untold(error) => {
-                write!(f, "waits: DPDK does not tell who has its PCI function: {error}; trying again")
-            }
-            Self::NoPort => f.write_str("was attached, and its PMD made no port; trying again, after 60 s at most"),
-            Self::Lost => f.write_str(
-                "is lost by failsafe as soon as it has it: see its errors above; trying again, after 60 s at most",
-            ),
+            Self::Kept(error) => write!(f, "cannot be handed over to failsafe: {error}"),
+            Self::Untold(error) => write!(f, "waits: DPDK does not tell who has its PCI function: {error}"),
+            Self::NoPort => f.write_str("was attached, and its PMD made no port"),
+            Self::Lost => f.write_str("is lost by failsafe as soon as it has it"),
         }
     }
 }
@@ -236,7 +253,9 @@ pub struct Delivery {
     stage: Stage,
     /// When it began to wait.
     since: Instant,
-    /// What hinders it was told.
+    /// What hinders it.
+    hindrance: Option<Hindrance>,
+    /// That was told.
     told: bool,
     /// How often in a row it could not be attached, or was lost at once.
     failures: u32,
@@ -247,7 +266,8 @@ pub struct Delivery {
 impl Delivery {
     /// Begins with a VF that has come.
     pub fn new(now: Instant) -> Self {
-        Self { stage: Stage::Waiting { not_before: None }, since: now, told: false, failures: 0, ours: false }
+        let stage = Stage::Waiting { not_before: None };
+        Self { stage, since: now, hindrance: None, told: false, failures: 0, ours: false }
     }
 
     /// Tells whether its address lies in the mailbox, as far as we know.
@@ -258,6 +278,11 @@ impl Delivery {
     /// Tells whether failsafe has it.
     pub fn is_taken(&self) -> bool {
         matches!(self.stage, Stage::Taken { .. })
+    }
+
+    /// What hinders it, as far as it waits.
+    pub fn hindrance(&self) -> Option<&Hindrance> {
+        self.hindrance.as_ref().filter(|_| !self.is_taken())
     }
 
     /// Tells whether we have attached its function and failsafe has not taken it.
@@ -359,6 +384,7 @@ impl Delivery {
                 if early || !situation.is_sure {
                     return (None, None);
                 }
+                self.hindrance = None;
                 if vf.driver.is_none() {
                     return (None, self.tell_late(Hindrance::Unreadable, now));
                 }
@@ -422,6 +448,7 @@ impl Delivery {
 
     /// Notes that [`Move::Post`] was done.
     pub fn posted(&mut self, now: Instant) {
+        self.hindrance = None;
         self.stage = Stage::Posted { since: now };
     }
 
@@ -473,11 +500,16 @@ impl Delivery {
     }
 
     fn tell_late(&mut self, hindrance: Hindrance, now: Instant) -> Option<Hindrance> {
-        if now.duration_since(self.since) >= STUCK_AFTER { self.tell(hindrance) } else { None }
+        if now.duration_since(self.since) >= STUCK_AFTER {
+            return self.tell(hindrance);
+        }
+        self.hindrance = Some(hindrance);
+        None
     }
 
     fn tell(&mut self, hindrance: Hindrance) -> Option<Hindrance> {
-        (!std::mem::replace(&mut self.told, true)).then_some(hindrance)
+        self.hindrance = Some(hindrance);
+        if std::mem::replace(&mut self.told, true) { None } else { self.hindrance.clone() }
     }
 }
 
@@ -603,11 +635,16 @@ mod tests {
             (Hindrance::Failed(Errno(libc::ENODEV)), "finds no such device"),
             (Hindrance::Failed(Errno(libc::ENOTSUP)), "no PMD of this build takes it"),
             (Hindrance::Failed(Errno(libc::EIO)), "cannot be attached: Input/output error"),
+            (Hindrance::Unconfigured(Errno(libc::EINVAL)), "cannot be configured as the port is: Invalid argument"),
+            (Hindrance::NotPosted(libc::EMFILE), "cannot be told to failsafe: Too many open files"),
+            (Hindrance::Kept(Errno(libc::ENOMEM)), "cannot be handed over to failsafe"),
+            (Hindrance::Untold(Errno(libc::ENOMEM)), "DPDK does not tell who has its PCI function"),
             (Hindrance::NoPort, "its PMD made no port"),
             (Hindrance::Lost, "is lost by failsafe"),
         ] {
             let text = hindrance.to_string();
             assert!(text.contains(words), "{hindrance:?}: {text}");
+            assert!(hindrance.line().contains(hindrance.advice()) && !hindrance.advice().is_empty(), "{hindrance:?}");
         }
     }
 

@@ -10,6 +10,7 @@
 //!       port      one port's life                                     pure but for its pipe
 //!         delivery  a VF's way to failsafe                            pure
 //!         mailbox   the one-line pipe that failsafe reads
+//!         report    what is told of it                                pure
 //!       link      one netdevice, and the table of all                 pure
 //!       host      what Linux tells: rtnetlink, sysfs                  knows no DPDK
 //!       eal       what DPDK offers, as safe Rust                      knows no links
@@ -30,3 +31,4 @@ pub mod mailbox;
 mod manager;
 pub mod pairing;
 pub mod port;
+pub mod report;

@@ -84,6 +84,16 @@ impl KernelDriver {
     }
 }
 
+impl fmt::Display for KernelDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mlx => "mlx",
+            Self::Mana => "mana",
+            Self::Other => "other",
+        })
+    }
+}
+
 /// One netdevice as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -169,6 +169,18 @@ enum Fit {
     SameFirstMac,
 }
 
+impl Fit {
+    /// What of it fits.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Enslaved => "master",
+            Self::SameMac => "mac",
+            Self::SamePermanentMac => "permanent_mac",
+            Self::SameFirstMac => "first_mac",
+        }
+    }
+}
+
 fn fit(link: &Link, side: &Side) -> Option<Fit> {
     let same = |one: Option<MacAddr>, other: Option<MacAddr>| one.is_some() && one == other;
     if link.index == side.index || !link.ethernet || link.is_netvsc() {
@@ -200,6 +212,8 @@ pub struct Vf {
     pub address: PciAddr,
     /// Another link that fits equally well and has the higher index.
     pub rival: Option<IfIndex>,
+    /// What it is known by: `master`, `mac`, `permanent_mac` or `first_mac`.
+    pub by: &'static str,
 }
 
 /// Finds the VF of a side: the best-fitting Ethernet link on the PCI bus, of equals the one with the lower index.
@@ -214,7 +228,7 @@ pub fn vf_of(links: &LinkTable, side: &Side) -> Option<Vf> {
         match &mut found {
             Some((best, vf)) if fit == *best => vf.rival = vf.rival.or(Some(index)),
             Some((best, _)) if fit > *best => {}
-            _ => found = Some((fit, Vf { index, address, rival: None })),
+            _ => found = Some((fit, Vf { index, address, rival: None, by: fit.name() })),
         }
     }
     found.map(|(_, vf)| vf)
@@ -374,7 +388,7 @@ mod tests {
     fn two_that_fit_equally_well_are_rivals() {
         let links = table([netvsc(2, A), pci(5, A), pci(9, A), enslaved(pci(7, A), 2)]);
         let side = Side::of(links.get(index(2)).unwrap());
-        assert_eq!(vf_of(&links, &side), Some(Vf { index: index(7), address: pci_addr(7), rival: None }));
+        assert_eq!(vf_of(&links, &side), Some(Vf { index: index(7), address: pci_addr(7), rival: None, by: "master" }));
         let links = table([netvsc(2, A), pci(5, A), pci(9, A)]);
         assert_eq!(vf_of(&links, &side).unwrap().rival, Some(index(9)));
     }

@@ -3,7 +3,7 @@
 //!
 //! Calls neither DPDK nor the kernel but for its own pipe: the manager asks and tells.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 use std::time::Instant;
@@ -14,11 +14,13 @@ use crate::address::{IfIndex, PciAddr};
 use crate::args::{DevargsSafe, Fallback};
 use crate::delivery::{Delivery, Hindrance, Move, Situation, VfLink};
 use crate::eal::Errno;
+use crate::eal::ethdev::PortNumber;
 use crate::eal::log::NOTICE;
 use crate::host::Configuration;
 use crate::link::Link;
 use crate::mailbox::Mailbox;
-use crate::pairing::Side;
+use crate::pairing::{self, Side};
+use crate::report::{self, Event, History, Report, Stage};
 
 /// The longest text of a device and its arguments that hot-plug carries to secondary processes, without its NUL:
 /// `EAL_DEV_MP_DEV_ARGS_MAX_LEN` in `lib/eal/common/hotplug_mp.h`. A longer one is cut silently up to 26.03.
@@ -186,6 +188,13 @@ pub struct Port {
     rival: Option<IfIndex>,
     /// The function that failsafe took last.
     held: Option<PciAddr>,
+    /// What its VF is known by.
+    paired_by: &'static str,
+    /// The port of its VF, since that was handed to failsafe.
+    vf_port: Option<PortNumber>,
+    history: History,
+    /// When what is told of it changed last.
+    since: Instant,
 }
 
 impl fmt::Display for Port {
@@ -199,7 +208,7 @@ impl Port {
     ///
     /// # Errors
     /// When there is no descriptor left for the mailbox.
-    pub fn new(id: PortId, link: &Link, name: DevargsSafe, options: Options) -> io::Result<Self> {
+    pub fn new(id: PortId, link: &Link, name: DevargsSafe, options: Options, now: Instant) -> io::Result<Self> {
         let (side, mailbox) = (Side::of(link), Mailbox::new()?);
         Ok(Self {
             id,
@@ -214,6 +223,10 @@ impl Port {
             arrival_unlogged: false,
             rival: None,
             held: None,
+            paired_by: "",
+            vf_port: None,
+            history: History::new(now),
+            since: now,
         })
     }
 
@@ -289,8 +302,9 @@ impl Port {
 
     /// Notes that its link is gone. Its failsafe port is the application's and stays, with the VF if there is one.
     /// Returns a function that we attached and nobody gets.
-    pub fn orphan(&mut self) -> Option<PciAddr> {
+    pub fn orphan(&mut self, now: Instant) -> Option<PciAddr> {
         self.orphaned = true;
+        self.note(Event::InterfaceGone, now);
         warn!(
             "{self}: the interface is gone, and with it the fallback; a port is made anew when the interface is back; \
              close this one when its VF is not needed"
@@ -316,8 +330,11 @@ impl Port {
         }
     }
 
-    /// Warns once of another link that fits as well. One that comes is news of the VF, too: it may be of the same function.
-    pub fn note_rival(&mut self, rival: Option<IfIndex>) {
+    /// Notes what its VF is known by, and warns once of another link that fits as well. One that comes is news of the VF,
+    /// too: it may be of the same function.
+    pub fn note_pairing(&mut self, found: Option<pairing::Vf>) {
+        self.paired_by = found.map_or("", |vf| vf.by);
+        let rival = found.and_then(|vf| vf.rival);
         if let (Some(rival), true, Some((vf, delivery))) = (rival, self.rival != rival, &mut self.vf) {
             delivery.link_changed();
             let name = vf.name;
@@ -341,13 +358,15 @@ impl Port {
             _ => {}
         }
         self.log_arrival();
-        if let Some((gone, _)) = &self.vf {
-            info!(target: NOTICE, "{self}: VF {} at {} went", gone.name, gone.address);
+        if let Some((VfLink { name, address, .. }, _)) = self.vf {
+            info!(target: NOTICE, "{self}: VF {name} at {address} went");
+            self.note(Event::Went(name, address), now);
         }
         let left = self.forget_vf();
         if let Some(vf) = found {
             self.vf = Some((vf, Delivery::new(now)));
             self.arrival_unlogged = true;
+            self.note(Event::Came(vf.name, vf.address), now);
         }
         left
     }
@@ -355,6 +374,7 @@ impl Port {
     /// Takes back what failsafe has not read, and lets go of the VF; also for the end of the port itself. Returns a
     /// function that we attached and nobody gets.
     pub fn forget_vf(&mut self) -> Option<PciAddr> {
+        self.vf_port = None;
         let (vf, delivery) = self.vf.take()?;
         let read = delivery.is_posted() && self.mailbox.is_empty();
         self.drain();
@@ -443,6 +463,7 @@ impl Port {
         let taken = self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_taken());
         if let Some((_, delivery)) = taken {
             *delivery = Delivery::new(now);
+            self.history.lost(now);
         }
     }
 
@@ -469,12 +490,18 @@ impl Port {
         let (vf, delivery) = self.vf.as_mut()?;
         let vf = *vf;
         let fits = |mac| [vf.mac, vf.permanent_mac, side.mac, side.first_mac].contains(&Some(mac));
+        let had = delivery.is_taken();
         let (next, hindrance) = delivery.advance(&vf, situation, is_read, fits, now);
-        let ours = delivery.is_ours();
-        if delivery.is_taken() {
+        let (ours, has) = (delivery.is_ours(), delivery.is_taken());
+        if has {
             self.held = Some(vf.address);
         }
-        self.tell(&vf, hindrance);
+        match (had, has) {
+            (false, true) => self.note(Event::Taken(vf.address), now),
+            (true, false) => self.history.lost(now),
+            _ => {}
+        }
+        self.tell(&vf, hindrance, now);
         match next? {
             Move::Attach => Some(Order::Attach(vf.address)),
             Move::Detach => Some(Order::Detach(vf.address)),
@@ -492,15 +519,8 @@ impl Port {
             self.vf.as_mut().filter(|(vf, delivery)| vf.address == function && delivery.is_attaching())?;
         let vf = *vf;
         let hindrance = delivery.attached(outcome, now);
-        self.tell(&vf, hindrance);
+        self.tell(&vf, hindrance, now);
         Some(())
-    }
-
-    /// Says what hinders its VF.
-    fn tell(&self, vf: &VfLink, hindrance: Option<Hindrance>) {
-        if let Some(hindrance) = hindrance {
-            warn!("{self}: VF {} at {} {hindrance}", vf.name, vf.address);
-        }
     }
 
     /// Notes that failsafe cannot get the port of a function that was posted: its address is taken back, and posted again
@@ -512,6 +532,58 @@ impl Port {
         }
     }
 
+    fn tell(&mut self, vf: &VfLink, hindrance: Option<Hindrance>, now: Instant) {
+        if let Some(hindrance) = hindrance {
+            warn!("{self}: VF {} at {} {}", vf.name, vf.address, hindrance.line());
+            self.note(Event::Hindered(hindrance.verdict()), now);
+        }
+    }
+
+    fn note(&mut self, event: Event, now: Instant) {
+        self.history.note(event, now);
+        self.since = now;
+    }
+
+    /// Notes that its failsafe port was made.
+    pub fn made(&mut self, now: Instant) {
+        self.note(Event::Made, now);
+    }
+
+    /// Notes which port of its VF was handed to failsafe.
+    pub fn handed_over(&mut self, port: PortNumber) {
+        self.vf_port = Some(port);
+    }
+
+    /// What is to be told of it. `link` is its own, if that is there.
+    pub fn report(&self, instance: &CStr, link: Option<&Link>) -> Report {
+        let stage = |delivery: &Delivery| match delivery {
+            taken if taken.is_taken() => Stage::Taken,
+            posted if posted.is_posted() => Stage::Posted,
+            coming if coming.is_attaching() || coming.is_ours() => Stage::Attaching,
+            _ => Stage::Waiting,
+        };
+        Report {
+            id: self.id.0,
+            instance: instance.to_owned(),
+            failsafe: self.id.failsafe_name(),
+            fallback: self.fallback_name(),
+            name: self.name.get(),
+            index: self.side.index,
+            mac: self.side.mac,
+            up: link.filter(|_| !self.orphaned).map(|link| link.up),
+            live: self.phase == Phase::Live,
+            vf: self.vf.as_ref().map(|(link, delivery)| report::Vf {
+                link: *link,
+                paired_by: self.paired_by,
+                stage: stage(delivery),
+                hindrance: delivery.hindrance().cloned(),
+                port: self.vf_port,
+            }),
+            history: self.history.clone(),
+            since: self.since,
+        }
+    }
+
     fn post(&mut self, vf: &VfLink, now: Instant) -> Option<Order> {
         match self.mailbox.post(vf.address) {
             Ok(()) => {
@@ -519,6 +591,7 @@ impl Port {
                 if let Some((_, delivery)) = &mut self.vf {
                     delivery.posted(now);
                 }
+                self.note(Event::Posted(vf.address), now);
                 Some(Order::HandOver(vf.address))
             }
             Err(error) => {
@@ -533,7 +606,7 @@ impl Port {
         let Some((vf, delivery)) = &mut self.vf else { return };
         let vf = *vf;
         let hindrance = delivery.put_off(hindrance, now);
-        self.tell(&vf, hindrance);
+        self.tell(&vf, hindrance, now);
     }
 }
 
@@ -549,7 +622,7 @@ mod tests {
         let name = IfName::new(b"eth1").unwrap();
         let link = Link::plain(IfIndex::new(3).unwrap(), name, MacAddr([0, 1, 2, 3, 4, 5]), Parent::NetVsc);
         let options = Options { fallback, hotplug_poll_ms: 100, queues: 16 };
-        Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options).unwrap()
+        Port::new(PortId(0), &link, DevargsSafe::new(name).unwrap(), options, Instant::now()).unwrap()
     }
 
     fn ids(raw: impl IntoIterator<Item = u32>) -> Vec<PortId> {
@@ -694,7 +767,7 @@ mod tests {
     fn a_port_whose_link_is_gone_gives_back_what_failsafe_has_not_read() {
         let (mut port, now) = (port(Fallback::Tap), Instant::now());
         post(&mut port, 1, now);
-        assert_eq!(port.orphan(), Some(vf(1).address));
+        assert_eq!(port.orphan(now), Some(vf(1).address));
         assert!(port.orphaned && port.vf().is_none());
         assert_eq!(take(&port), "");
     }
@@ -741,7 +814,8 @@ mod tests {
     fn a_rival_is_kept_in_mind() {
         let mut port = port(Fallback::Tap);
         for rival in [None, Some(vf(2).index), None] {
-            port.note_rival(rival);
+            let (index, address) = (vf(1).index, vf(1).address);
+            port.note_pairing(rival.map(|_| pairing::Vf { index, address, rival, by: "mac" }));
             assert_eq!(port.rival, rival);
         }
     }

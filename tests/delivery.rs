@@ -237,7 +237,7 @@ fn a_vf_whose_port_an_application_owns_waits_until_it_is_given_up() {
     app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet{NO_POLL}"));
     app.ok(&format!("start {FAILSAFE}"));
     let mailbox = Mailbox::of(&mut app, FAILSAFE);
-    let why = "its port belongs to app; give that up";
+    let why = "its port belongs to app: give that up";
     app.expect_log(why);
     assert!(begin.elapsed() >= Duration::from_secs(10), "it may be given up at once");
     expect_rest(&app);
@@ -508,8 +508,8 @@ fn a_vf_whose_port_an_application_has_started_waits_until_it_is_stopped() {
     app.ok(&format!("attach {INSTANCE} iface=eth1,fallback=af_packet"));
     app.ok(&format!("start {FAILSAFE}"));
     let line = format!(
-        "{FAILSAFE} (eth1, ifindex 101): VF vf0 at {ONE} is not attached: the application has started its port 0, which \
-         failsafe cannot take then: stop that; the port serves on its fallback until it is"
+        "{FAILSAFE} (eth1, ifindex 101): VF vf0 at {ONE} is not attached: the application has started its port 0: stop \
+         that, as failsafe cannot take it then; the fallback serves until it is"
     );
     wait_for("a warning", || (app.said() == [line.clone()]).then_some(()));
     expect_all_back("eth1p");

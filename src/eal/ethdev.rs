@@ -55,6 +55,22 @@ pub fn names() -> Vec<CString> {
 /// How many ports a process may have.
 pub const MAX: u32 = sys::RTE_MAX_ETHPORTS;
 
+/// How many queues are configured of the port with this name, to receive and to send; `None` when there is no such port.
+///
+/// On any thread: it is read from memory that stays when the port goes, and its driver is not asked.
+pub fn queues(name: &CStr) -> Option<[u16; 2]> {
+    // SAFETY: a NUL-terminated string.
+    let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };
+    if device.is_null() {
+        return None;
+    }
+    let data = super::ops::data_of(device)?;
+    // SAFETY: the beginning of what all processes share of a port (tests/layout.c).
+    let counts = unsafe { &raw const (*data).queue_counts };
+    // SAFETY: as above; another thread may be changing it.
+    Some(unsafe { counts.read_volatile() })
+}
+
 /// Tells whether there are so many that no other can be made.
 pub fn all_taken() -> bool {
     names().len() >= MAX as usize
@@ -315,7 +331,7 @@ pub(super) fn idle_bursts() -> Option<[Burst; 2]> {
 }
 
 /// Tells whether applications that poll the port reach its driver.
-pub(super) fn is_started(port: PortNumber) -> Option<bool> {
+pub(crate) fn is_started(port: PortNumber) -> Option<bool> {
     let [receive, _] = bursts(port)?;
     Some(!idle_bursts()?.contains(&receive.load(Ordering::Acquire)))
 }

@@ -18,6 +18,7 @@ mod queues;
 pub mod reserve;
 pub mod secondary;
 pub(crate) mod sys;
+pub mod telemetry;
 pub(crate) mod turn;
 pub mod vdev;
 

@@ -4,10 +4,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{error, info};
 
+use super::MANAGER;
 use super::alarms::PACE;
 use super::state::State;
 use crate::eal::log::NOTICE;
@@ -107,7 +109,12 @@ impl Ear {
 
     /// Applies the events that are queued. Returns whether all were read.
     fn drain(&mut self, state: &mut State) -> Result<bool, host::Error> {
-        let drained = self.kernel()?.drain(|event| state.apply(event));
+        let mut events = 0;
+        let drained = self.kernel()?.drain(|event| {
+            events += 1;
+            state.apply(event);
+        });
+        MANAGER.board.events.fetch_add(events, Ordering::Relaxed);
         if drained.is_err() != self.broken {
             self.broken = drained.is_err();
             self.generation += 1;
@@ -119,6 +126,7 @@ impl Ear {
             Ok(Drained::Empty) => Ok(true),
             Ok(Drained::More) => Ok(false),
             Ok(Drained::Overrun) => {
+                MANAGER.board.overruns.fetch_add(1, Ordering::Relaxed);
                 state.lose_events();
                 Ok(true)
             }

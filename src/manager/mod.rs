@@ -6,6 +6,7 @@
 //!     rescan    hear, step, ask, execute: on the interrupt thread
 //!       ports     what DPDK has to do: make, close, attach, hand over
 //!     alarms    kick, pace, tick
+//!     board     what telemetry tells                           its own lock
 //!     watch     what has DPDK call us
 //!     kernel    what is heard of the kernel                    its own lock
 //!     state     what is held, and what follows                 its own lock; pure
@@ -18,6 +19,7 @@
 //! and taken before that of the state. The interrupt thread only tries the first, and waits for neither.
 
 mod alarms;
+mod board;
 mod facts;
 mod instance;
 mod kernel;
@@ -49,6 +51,7 @@ use crate::host::{self, Configuration, Sysfs};
 use crate::pairing::Miss;
 use crate::port::PortId;
 use alarms::{Alarms, KICK, TICK, kick};
+use board::Board;
 use facts::Answers;
 use kernel::Ear;
 use rescan::Attend;
@@ -71,6 +74,7 @@ struct Manager {
     watch: Mutex<Option<Watch>>,
     mends: Mends,
     alarms: Alarms,
+    board: Board,
     /// Instances that `--vdev` named and EAL has yet to probe as it starts.
     starting: Mutex<Vec<CString>>,
     /// Sysfs could not be read when it was asked last.
@@ -83,6 +87,7 @@ static MANAGER: Manager = Manager {
     watch: Mutex::new(Some(Watch::new())),
     mends: Mends::new(),
     alarms: Alarms::new(),
+    board: Board::new(),
     starting: Mutex::new(Vec::new()),
     unread: AtomicBool::new(false),
 };
@@ -210,7 +215,9 @@ pub fn probe(name: &CStr, arguments: &CStr) -> Result<(), ProbeError> {
         // There may be nothing to watch; or it has begun already, or cannot be asked to.
         watch::watch();
     }
-    for id in outcome? {
+    let begun = outcome?;
+    board::serve();
+    for id in begun {
         ports::make(id);
     }
     // What came while the ports were being made.

@@ -9,7 +9,7 @@ use log::{debug, error, info, warn};
 use super::alarms::{KICK, PACE, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
-use super::{MANAGER, lock, lock_ear};
+use super::{MANAGER, board, lock, lock_ear};
 use crate::address::PciAddr;
 use crate::delivery::Hindrance;
 use crate::eal::alarm::{self, Parked};
@@ -86,7 +86,9 @@ fn attach(serial: Serial, function: PciAddr) -> Result<(), Hindrance> {
 fn hand_over(id: PortId, function: PciAddr) -> Result<(), Errno> {
     MANAGER.mends.lend(function, &id.failsafe_name())?;
     let owner = Owner::ours()?;
-    match ethdev::first_on(function)? {
+    let port = ethdev::first_on(function)?;
+    port.into_iter().for_each(|port| lock().handed_over(id, port));
+    match port {
         Some(port) if owner.holds(port)? => owner.release(port),
         _ => Ok(()),
     }
@@ -146,6 +148,7 @@ pub(super) fn make(id: PortId) {
     if rescan::release(lock(), |state| state.made(id, outcome, Instant::now())) {
         close(id);
     }
+    board::publish();
 }
 
 fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
@@ -230,6 +233,7 @@ pub(super) fn close(id: PortId) {
     if ethdev::find(&recipe.failsafe).is_none() {
         info!(target: NOTICE, "{}: closed", recipe.label);
         rescan::release(lock(), |state| state.closed(id));
+        board::publish();
         // What it held is free.
         kick(KICK);
     } else {

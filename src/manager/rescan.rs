@@ -21,7 +21,7 @@ use super::facts::{Answers, Questions};
 use super::kernel::Ear;
 use super::ports::execute;
 use super::state::{Scope, Serial, State, Step};
-use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
+use super::{MANAGER, board, lock, lock_ear, try_lock, try_lock_ear};
 use crate::eal::alarm::{self, OnInterruptThread};
 use crate::eal::ethdev;
 use crate::host::Sysfs;
@@ -53,6 +53,13 @@ pub(super) fn link_event(here: &OnInterruptThread) {
 
 /// Compares everything, or what an event concerns, and acts on it.
 pub(super) fn rescan(scope: Scope, here: &OnInterruptThread) {
+    let begin = Instant::now();
+    compare(scope, here);
+    MANAGER.board.rescanned(begin);
+    board::publish();
+}
+
+fn compare(scope: Scope, here: &OnInterruptThread) {
     // First, so that a function is free when its VF is attached again.
     MANAGER.mends.settle(here, Instant::now());
     let heard = {

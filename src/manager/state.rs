@@ -17,7 +17,7 @@ use super::small_map::SmallMap;
 use crate::address::{IfIndex, IfName, PciAddr};
 use crate::args::{Args, DevargsSafe, Selector};
 use crate::delivery::{Hindrance, LOOK, Situation, VfLink};
-use crate::eal::ethdev::{self, Occupant};
+use crate::eal::ethdev::{self, Occupant, PortNumber};
 use crate::eal::failsafe;
 use crate::eal::log::NOTICE;
 use crate::eal::{Errno, guard};
@@ -25,6 +25,7 @@ use crate::host::{Dump, LinkEvent};
 use crate::link::{Change, Link, LinkTable, Unreadable};
 use crate::pairing::{self, Miss, Pair, Side};
 use crate::port::{self, Options, Phase, Port, PortId};
+use crate::report::Report;
 
 #[cfg(test)]
 #[path = "model/view.rs"]
@@ -402,7 +403,7 @@ impl State {
         if pci && self.wanted(instance, position)?.pci == Some(false) {
             return None;
         }
-        let outcome = self.begin(instance, index, options, names);
+        let outcome = self.begin(instance, index, options, names, now);
         let wanted = self.wanted(instance, position)?;
         match outcome {
             Ok(id) => {
@@ -441,13 +442,14 @@ impl State {
         index: IfIndex,
         options: Options,
         names: &[CString],
+        now: Instant,
     ) -> Result<PortId, Refusal> {
         let link = self.links.table().get(index).ok_or(Refusal::Gone)?;
         let name = DevargsSafe::new(link.name).ok_or(Refusal::Name { name: link.name, index })?;
         let living: Vec<PortId> =
             names.iter().filter_map(PortId::of_device).chain(self.ports.keys().copied()).collect();
         let id = PortId::lowest_free(&living);
-        let port = Port::new(id, link, name, options).map_err(|error| Refusal::Pipe { name: link.name, error })?;
+        let port = Port::new(id, link, name, options, now).map_err(|error| Refusal::Pipe { name: link.name, error })?;
         let serial = Serial(self.next_serial);
         self.next_serial += 1;
         self.ports.insert(id, Held { port, serial, instance: instance.to_owned(), dirty: true, due: true });
@@ -526,7 +528,7 @@ impl State {
         }
         let table = self.links.table();
         let Some(link) = table.get(port.side().index) else {
-            self.to_detach.extend(port.orphan());
+            self.to_detach.extend(port.orphan(now));
             self.place(id, Place::Open { not_before: None });
             // Another link may have what it is named by.
             self.looking = true;
@@ -552,7 +554,7 @@ impl State {
         });
         *due = true;
         self.to_detach.extend(port.set_vf(vf, now));
-        port.note_rival(found.and_then(|vf| vf.rival));
+        port.note_pairing(found);
     }
 
     /// Asks what the delivery of a port's VF hangs on.
@@ -745,6 +747,19 @@ impl State {
         self.to_detach.extend(held.and_then(|held| held.port.device_removed(now)));
     }
 
+    /// Notes which port of its VF a port's failsafe was handed.
+    pub(super) fn handed_over(&mut self, id: PortId, port: PortNumber) {
+        if let Some(held) = self.ports.get_mut(&id) {
+            held.port.handed_over(port);
+        }
+    }
+
+    /// What is to be told of all ports.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        let link = |held: &Held| self.links.table().get(held.port.side().index);
+        self.ports.values().map(|held| held.port.report(&held.instance, link(held))).collect()
+    }
+
     /// Lists the ports that should have their failsafe port.
     pub(super) fn live(&self) -> Vec<(Serial, PortId)> {
         let live = self.ports.values().filter(|held| held.port.phase == Phase::Live);
@@ -851,6 +866,7 @@ impl State {
                     wanted.failures = 0;
                 }
                 held.port.phase = if orphan { Phase::Closing } else { Phase::Live };
+                held.port.made(now);
                 orphan
             }
             Err(error) => {

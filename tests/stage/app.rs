@@ -120,7 +120,11 @@ impl App {
         let vf = format!("{BUILD}/tests/librte_net_test_vf.so");
         let mut command = Command::new(program);
         command.args(first);
-        command.args(["--lcores", cores, "--no-telemetry", "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
+        command.args(["--lcores", cores, "-d", &vf, "--log-level=pmd.net.vdev_netvsc:8"]);
+        // It would win (`eal_parse_common_option`).
+        if !arguments.contains(&"--telemetry") {
+            command.arg("--no-telemetry");
+        }
         if private {
             command.args(["--no-huge", "-m", "128", "--no-shconf"]);
         }

@@ -30,6 +30,8 @@
  * What is wrong with it for now, files in the function's folder say:
  *
  *   refuse          how many probes fail yet: as mlx5 without its ibverbs device
+ *   stuck           a probe does not come to its end while this is there: a host
+ *                   that is slow to answer
  *   portless        a probe makes no port and succeeds: one that is not of Ethernet
  *   unconfigurable  it cannot be configured: mlx5_dev_configure
  *   unstartable     it cannot be started: mlx5, when no more memory may be
@@ -74,6 +76,9 @@
 #ifndef PACKET_IGNORE_OUTGOING /* Linux 4.20 */
 #define PACKET_IGNORE_OUTGOING 23
 #endif
+
+/* How often it is looked whether a probe is stuck yet. */
+#define VF_STUCK_US 10000
 
 #define VF_QUEUES 16
 #define VF_MACS 16
@@ -927,6 +932,8 @@ vf_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
 	/* The primary's. */
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return vf_probe_port(device, device->name, NULL);
+	while (vf_is_told(device->name, "stuck"))
+		usleep(VF_STUCK_US);
 	if (vf_refuses(device->name)) {
 		VF_LOG(ERR, "%s: no ibverbs device", device->name);
 		return -ENODEV;
