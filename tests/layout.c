@@ -11,8 +11,8 @@
  *
  *   cc $(pkg-config --cflags libdpdk) -DALLOW_EXPERIMENTAL_API -DALLOW_INTERNAL_API \
  *           -Iinclude -Itests/vf -I$tree/drivers/bus/pci -I$tree/drivers/bus/vdev \
- *           -I$tree/drivers/net/failsafe -I$tree/lib/eal/include -I$tree/lib/ethdev \
- *           tests/layout.c -o layout && ./layout
+ *           -I$tree/drivers/net/failsafe -I$tree/lib/eal/include -I$tree/lib/eal/linux/include \
+ *           -I$tree/lib/ethdev tests/layout.c -o layout && ./layout
  *
  * For a release that is not installed: -include rte_config.h, and the tree's config,
  * lib/eal/linux/include, lib/eal/<architecture>/include and lib/[a-z]*, with an

@@ -15,7 +15,14 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 #[test]
 fn the_private_structs_are_those_of_the_installed_dpdk() {
     let source = run(&format!("{ROOT}/tests/dpdk-source.sh"), &[]);
-    let folders = ["drivers/bus/pci", "drivers/bus/vdev", "drivers/net/failsafe", "lib/eal/include", "lib/ethdev"];
+    let folders = [
+        "drivers/bus/pci",
+        "drivers/bus/vdev",
+        "drivers/net/failsafe",
+        "lib/eal/include",
+        "lib/eal/linux/include",
+        "lib/ethdev",
+    ];
     let folders = folders.map(|folder| format!("-isystem{}/{folder}", source.trim_end()));
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("layout");
     // It does not even compile when one differs.

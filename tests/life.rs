@@ -517,12 +517,12 @@ fn a_vf_that_comes_and_goes_waits_for_an_application_that_hot_plugs() {
     app.ok(&format!("start {FAILSAFE}"));
     let before = app.logged("two threads").len();
     for _ in 0..6 {
-        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet");
+        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet,queues=1");
         stage.vf_appears("vf0", VF, MAC);
         app.expect_reply("ok 4");
         app.expect_port(VF);
         expect_frames("vf0");
-        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet");
+        app.tell("cycle 4 net_vdev_netvsc1 iface=eth2,fallback=af_packet,queues=1");
         stage.vf_goes("vf0", VF);
         app.expect_reply("ok 4");
         app.expect_no_port(VF);

@@ -56,11 +56,19 @@ fn the_plugin_names_the_libraries_that_it_calls_and_no_others() {
     let needed = dynamic("NEEDED");
     let major = abi_major();
     // EAL loads plugins RTLD_LOCAL: what another one has loaded does not count.
-    for library in ["rte_bus_vdev", "rte_eal", "rte_ethdev", "rte_kvargs", "rte_net"] {
+    for library in ["rte_bus_vdev", "rte_eal", "rte_ethdev", "rte_kvargs", "rte_net", "rte_telemetry"] {
         assert!(needed.contains(&format!("lib{library}.so.{major}")), "{library}: {needed:?}");
     }
     // rte_log is part of rte_eal before 23.11.
-    let known = ["librte_bus_vdev", "librte_eal", "librte_ethdev", "librte_kvargs", "librte_log", "librte_net"];
+    let known = [
+        "librte_bus_vdev",
+        "librte_eal",
+        "librte_ethdev",
+        "librte_kvargs",
+        "librte_log",
+        "librte_net",
+        "librte_telemetry",
+    ];
     let system = ["ld-linux", "libc.so", "libgcc_s"];
     let strange: Vec<&String> = needed
         .iter()

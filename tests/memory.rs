@@ -131,7 +131,7 @@ fn an_instance_that_is_removed_with_its_vf() {
 fn an_instance_that_is_removed_and_made_a_hundred_times() {
     clean_up_after(|_, app| {
         app.ok(&format!("detach {INSTANCE}"));
-        app.ok(&format!("cycle 100 {INSTANCE} {ARGUMENTS}"));
+        app.ok(&format!("cycle 100 {INSTANCE} {ARGUMENTS},queues=1"));
         app.ok(&format!("attach {INSTANCE} {ARGUMENTS}"));
     });
 }

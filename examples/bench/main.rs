@@ -18,6 +18,7 @@
 //!   hold     how long that thread is held                      cost.rs      stand-in for failsafe
 //!   probe    rte_eal_hotplug_add                               probe.rs     real failsafe, and stand-in
 //!   memory   heap and RSS                                      memory.rs    stand-in for failsafe
+//!   packets  what a packet costs by failsafe                 packets.rs   real failsafe
 //!   loss     packets lost when a VF comes and goes             stream.rs    real failsafe
 //! ```
 //! A failsafe port takes two of the 32 ports that stock DPDK has room for, so 32 ports need the stand-in.
@@ -33,6 +34,7 @@ mod cost;
 mod field;
 mod latency;
 mod memory;
+mod packets;
 mod probe;
 mod requests;
 #[path = "../../tests/stage/mod.rs"]
@@ -70,7 +72,7 @@ pub struct Figure {
 
 type Measure = fn(Effort) -> Figure;
 
-const FIGURES: [(&str, Measure); 10] = [
+const FIGURES: [(&str, Measure); 11] = [
     ("posting", latency::posting),
     ("attach", latency::attach),
     ("idle", cost::idle),
@@ -80,6 +82,7 @@ const FIGURES: [(&str, Measure); 10] = [
     ("probe", probe::probe),
     ("churn", latency::churn),
     ("memory", memory::memory),
+    ("packets", packets::packets),
     ("loss", stream::loss),
 ];
 

@@ -31,7 +31,7 @@ DOTS_MAX = 80
 HEADINGS = {
     "posting": "Posting a VF", "attach": "Attaching a VF", "idle": "Idle", "poll": "Polling", "calls": "System calls",
     "hold": "Holding the interrupt thread", "probe": "Start", "churn": "Links that come and go", "memory": "Memory",
-    "loss": "Packets lost",
+    "packets": "Packets through failsafe", "loss": "Packets lost",
 }
 ALT = {
     "timeline": "Packets per second through the port while a VF goes and comes back, this driver above the C driver",
@@ -281,7 +281,7 @@ def table(rows):
     """A table, with a column for each thing that numbers are compared with besides, and the notes under it."""
     bases = list(dict.fromkeys(row["base"]["name"] for row in rows if row.get("base")))
     head = ["figure", "ours", "C", *bases, "ratio", "goal", "met"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for row in rows:
         base = row.get("base") or {"name": None}
         stats = [row.get("ours"), row.get("c")] + [base if base["name"] == name else None for name in bases]
@@ -289,6 +289,10 @@ def table(rows):
         goal = (row.get("goal") or "–").replace("<=", "≤").replace(">=", "≥")
         met = {True: "yes", False: "**no**", None: "–"}[row.get("met")]
         lines.append([row["what"], *(spread(stat, row["unit"]) if stat else "–" for stat in stats), ratio, goal, met])
+    # A column that says nothing is none.
+    columns = [column for column in zip(*lines) if set(column[1:]) != {"–"}]
+    lines = list(zip(*columns))
+    lines.insert(1, ("---",) * len(columns))
     text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
     notes = "".join(f"- {row['what']}: {row['note']}\n" for row in rows if row.get("note"))
     return text + (f"\n{notes}" if notes else "")
