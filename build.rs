@@ -94,6 +94,7 @@ const CONSTANTS: &[&str] = &[
     "NETVSC_FAILSAFE_.*",
     "NETVSC_OPS?_.*",
     "NETVSC_RSS",
+    "NETVSC_SCATTER",
     "NETVSC_VDEV_DEVICE_OFFSET_.*",
     "RTE_ETH_ALL",
     "RTE_ETH_DEV_NO_OWNER",

@@ -18,8 +18,14 @@
 #define NETVSC_FAILSAFE_UNDEFINED 0
 #define NETVSC_FAILSAFE_ACTIVE 3
 
-/* What failsafe offers of RSS, if all sub-devices do: fs_dev_infos_get(). */
-static const uint64_t NETVSC_RSS = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+/*
+ * What a fallback offers of RSS: of what failsafe does, if all sub-devices do (fs_dev_infos_get()), what VFs have in common
+ * (ixgbevf has no fragments), as one that has less than the application asked for cannot be configured.
+ */
+static const uint64_t NETVSC_RSS = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP |
+	RTE_ETH_RSS_IPV6 | RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+/* Not offered: a packet that needs two buffers is dropped (src/eal/queues.rs). */
+static const uint64_t NETVSC_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 
 /* struct sub_device. */
 struct netvsc_failsafe_sub {

@@ -176,7 +176,9 @@ fn a_port_has_as_many_queues_as_there_is_room_for() {
         said.len() == 1 && said[0].contains("net_af_packet_vsc1 has 4 queues each way, and not 16 as asked for"),
         "{said:?}"
     );
-    stage::wait_for("failsafe has it", || (app.ok("most_queues net_failsafe_vsc1") == "4 4").then_some(()));
+    // From the first moment on.
+    assert_eq!(app.ok("mac net_failsafe_vsc1").to_lowercase(), MAC);
+    assert_eq!(app.ok("most_queues net_failsafe_vsc1"), "4 4");
     run("prlimit", &["--pid", &app.pid().to_string(), "--nofile=1024:"]);
     app.ok("setup net_failsafe_vsc1 4 256 0");
     expect_packets("eth1p", 1500);

@@ -57,7 +57,7 @@ pub const MAX: u32 = sys::RTE_MAX_ETHPORTS;
 
 /// How many queues are configured of the port with this name, to receive and to send; `None` when there is no such port.
 ///
-/// On any thread: it is read from memory that stays when the port goes, and its driver is not asked.
+/// On any thread: its driver is not asked. The memory stays when the port goes, while there is any [`Owner`].
 pub fn queues(name: &CStr) -> Option<[u16; 2]> {
     // SAFETY: a NUL-terminated string.
     let device = unsafe { sys::rte_eth_dev_allocated(name.as_ptr()) };

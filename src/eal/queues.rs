@@ -210,6 +210,7 @@ unsafe extern "C" fn infos_get(device: Device, infos: *mut sys::rte_eth_dev_info
     // SAFETY: a place by the caller's duty.
     if let (Some(infos), Some(frame)) = (unsafe { infos.as_mut() }, frame_size(device)) {
         infos.flow_type_rss_offloads |= sys::NETVSC_RSS;
+        infos.rx_offload_capa &= !sys::NETVSC_SCATTER;
         // SAFETY: of a port that lives, and aligned.
         let mtu = unsafe { frame.read() }.saturating_sub(BEFORE_PACKET + ETHERNET).min(u16::MAX.into());
         infos.max_mtu = mtu as u16;
@@ -232,17 +233,21 @@ unsafe extern "C" fn set_up(
 ) -> c_int {
     guard("set-up of a queue", -libc::EFAULT, || {
         let (Some(pmd), slot) = (PMD.get(), slot(device, number)) else { return -libc::ENODEV };
+        if slot.is_null() {
+            return -libc::ENODEV;
+        }
+        // Before the PMD has filled that place: what lies there is ours whenever it is released.
+        let sockets = [ptr::null_mut(); SOCKETS];
+        let mut queue = Box::new(Queue { sockets, count: 1, next: 0, pool, longest: 0, receive: pmd.receive });
         // SAFETY: what this was called with.
         let returned = unsafe { set_up_any(pmd, device, number, descriptors, socket, conf, pool) };
-        if returned != 0 || slot.is_null() {
+        // SAFETY: a place of the port's.
+        queue.sockets[0] = unsafe { slot.replace(ptr::null_mut()) };
+        if returned != 0 {
             return returned;
         }
-        let mut sockets = [ptr::null_mut(); SOCKETS];
-        // SAFETY: a place of the port's, which the PMD has filled.
-        sockets[0] = unsafe { slot.read() };
         // SAFETY: a pool, which the PMD has accepted.
-        let longest = unsafe { room(pool) };
-        let queue = Box::new(Queue { sockets, count: 1, next: 0, pool, longest, receive: pmd.receive });
+        queue.longest = unsafe { room(pool) };
         // SAFETY: as above.
         unsafe { slot.write(Box::into_raw(queue).cast()) };
         0

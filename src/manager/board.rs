@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::debug;
 
 use super::{MANAGER, try_lock};
-use crate::eal::ethdev;
+use crate::eal::ethdev::{self, Owner};
 use crate::eal::telemetry::{self, Reply};
 use crate::report::{Facts, Report};
 
@@ -58,16 +58,21 @@ impl Board {
 
 /// Has telemetry answered. Without it the driver works as well.
 pub(super) fn serve() {
-    if let Err(error) = telemetry::serve(&COMMANDS, answer) {
+    // While there is an owner, ethdev keeps the memory of its ports, which the answers are read from
+    // (`eth_dev_shared_data_release`, since 23.11).
+    if let Err(error) = Owner::ours().and_then(|_| telemetry::serve(&COMMANDS, answer)) {
         debug!("no telemetry: {error}");
     }
 }
 
-/// Puts up what is known by now. Whoever holds the state at the moment does so next.
+/// Puts up what is known by now, unless somebody holds the state at the moment: the next rescan does so then.
 pub(super) fn publish() {
-    if let Some(reports) = try_lock().map(|state| state.reports()) {
-        // What was there is freed when the lock is released.
-        let _before = std::mem::replace(&mut *MANAGER.board.ports(), reports);
+    // Held meanwhile, so that nothing older is put up later.
+    if let Some(state) = try_lock() {
+        let reports = state.reports();
+        let before = std::mem::replace(&mut *MANAGER.board.ports(), reports);
+        drop(state);
+        drop(before);
     }
 }
 

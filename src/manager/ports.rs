@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What DPDK has to do for a port: to make and close it, to attach its VF and hand it over. The state is not held here.
 
-use std::iter::successors;
+use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -9,8 +9,9 @@ use log::{debug, error, info, warn};
 use super::alarms::{KICK, PACE, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
-use super::{MANAGER, board, lock, lock_ear};
+use super::{MANAGER, board, lock, lock_ear, try_lock_ear};
 use crate::address::PciAddr;
+use crate::args::Fallback;
 use crate::delivery::Hindrance;
 use crate::eal::alarm::{self, Parked};
 use crate::eal::ethdev::{self, Owner, PortNumber};
@@ -136,7 +137,7 @@ pub(super) fn make(id: PortId) {
         Err(_) => {}
         Ok(()) => {
             info!(target: NOTICE, "{}: made", recipe.label);
-            match ethdev::find(&recipe.fallback).or_else(|| make_smaller_fallback(&recipe)) {
+            match ethdev::find(&recipe.fallback) {
                 None => {
                     let advice = if full { state::all_taken() } else { recipe.fallback_advice };
                     error!("{}: {advice}", recipe.label);
@@ -158,55 +159,83 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     if recipe.shell {
         // A secondary that was started when there was no port has a device without a driver, and refuses. From 26.07 on the
         // device is on the bus but removed already, and this fails.
-        if let Err(error) = vdev::remove(&recipe.failsafe).or_else(|_| vdev::remove_here(&recipe.failsafe)) {
-            debug!("{}: the shell of an earlier port is not removed: {error}", recipe.label);
-        }
+        remove_shell(recipe);
     }
-    if let Err(error) = vdev::remove_failed(&recipe.fallback) {
-        debug!("{}: what an earlier fallback has left is not removed: {error}", recipe.label);
-    }
+    remove_failed_fallback(recipe);
     // Failsafe looks into its mailbox once while it is created, and takes at once what it finds.
     rescan::go_on(Scope::Making(id), Attend::Wait);
     let devargs = recipe.devargs.as_ref().ok_or(Errno(libc::E2BIG))?;
     debug!("{}: making it with {devargs:?}", recipe.label);
     MANAGER.mends.expect(&recipe.fallback, &recipe.failsafe);
-    let long = mtu(recipe).filter(|&mtu| mtu > Frames::PLAIN_MTU);
-    let fallback = long.and_then(|mtu| recipe.options.fallback_devargs(recipe.link, recipe.options.queues, mtu));
-    vdev::fill_in(&recipe.fallback, fallback.as_deref());
-    vdev::add(&recipe.failsafe, devargs)?;
-    let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
-    // With a fallback that never came up failsafe may set its alarm for port 0, whosever that is (`fs_dev_remove`).
-    if ethdev::find(&recipe.fallback).is_none() && rescan::is_link_gone(id) {
-        debug!("{}: its interface went meanwhile", recipe.label);
+    let mtu = mtu(recipe).unwrap_or_default();
+    let mut queues = recipe.options.queues;
+    loop {
+        vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
+        vdev::add(&recipe.failsafe, devargs)?;
+        let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
+        if ethdev::find(&recipe.fallback).is_some() {
+            break;
+        }
+        // With a fallback that never came up failsafe may set its alarm for port 0, whosever that is (`fs_dev_remove`).
+        if rescan::is_link_gone(id) {
+            debug!("{}: its interface went meanwhile", recipe.label);
+            ethdev::stop_and_close(port)?;
+            return Err(Errno(libc::ENODEV));
+        }
+        let again = recipe.options.fallback == Fallback::AfPacket && queues > 1 && !ethdev::all_taken();
+        if !again {
+            break;
+        }
+        // Failsafe has the address and the limits of its fallback only when that is there as it is made.
         ethdev::stop_and_close(port)?;
-        return Err(Errno(libc::ENODEV));
+        remove_shell(recipe);
+        remove_failed_fallback(recipe);
+        if queues < recipe.options.queues || has_room_for_one_queue(recipe, mtu) {
+            queues /= 2;
+            debug!("{}: making it with {queues} queues", recipe.label);
+        } else {
+            // It is nothing that fewer would cure.
+            vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
+            vdev::add(&recipe.failsafe, devargs)?;
+            break;
+        }
     }
     MANAGER.mends.made(&recipe.failsafe);
     Ok(())
 }
 
-/// The MTU of a port's link, if the kernel tells.
-fn mtu(recipe: &Recipe) -> Option<u32> {
-    lock_ear().kernel().ok()?.mtu(recipe.link.get().as_bytes()).ok()?
+/// Removes what a failsafe port that was closed has left on the bus.
+fn remove_shell(recipe: &Recipe) {
+    if let Err(error) = vdev::remove(&recipe.failsafe).or_else(|_| vdev::remove_here(&recipe.failsafe)) {
+        debug!("{}: the shell of an earlier port is not removed: {error}", recipe.label);
+    }
 }
 
-/// Makes the fallback of a port for which there is no room with as many queues as were asked for, on a link that is there.
-/// Failsafe takes it when it looks for it.
-fn make_smaller_fallback(recipe: &Recipe) -> Option<PortNumber> {
-    let mtu = mtu(recipe)?;
-    let fewer = |&queues: &u16| (queues > 1).then_some(queues / 2);
-    for queues in successors(Some(recipe.options.queues), fewer).skip(1) {
-        let devargs = recipe.options.fallback_devargs(recipe.link, queues, mtu)?;
-        debug!("{}: making its fallback with {devargs:?}", recipe.label);
-        vdev::fill_in(&recipe.fallback, Some(&devargs));
-        if let Ok(port) = vdev::add_for_failsafe(&recipe.fallback, &devargs) {
-            return Some(port);
-        }
+fn remove_failed_fallback(recipe: &Recipe) {
+    if let Err(error) = vdev::remove_failed(&recipe.fallback) {
+        debug!("{}: what an earlier fallback has left is not removed: {error}", recipe.label);
     }
-    // Failsafe tries with all that was asked for.
-    let devargs = recipe.options.fallback_devargs(recipe.link, recipe.options.queues, mtu);
-    vdev::fill_in(&recipe.fallback, devargs.as_deref());
-    None
+}
+
+/// Returns the arguments of a fallback with so many queues, `None` when it has them by those of failsafe.
+fn fallback_devargs(recipe: &Recipe, queues: u16, mtu: u32) -> Option<CString> {
+    let other = queues != recipe.options.queues || mtu > Frames::PLAIN_MTU;
+    other.then(|| recipe.options.fallback_devargs(recipe.link, queues, mtu))?
+}
+
+/// Tells whether a fallback with one queue could be made.
+fn has_room_for_one_queue(recipe: &Recipe, mtu: u32) -> bool {
+    let Some(devargs) = recipe.options.fallback_devargs(recipe.link, 1, mtu) else { return false };
+    vdev::fill_in(&recipe.fallback, Some(&devargs));
+    let made = vdev::add(&recipe.fallback, &devargs).and_then(|()| vdev::remove(&recipe.fallback));
+    remove_failed_fallback(recipe);
+    made.is_ok()
+}
+
+/// The MTU of a port's link, if the kernel tells, and nobody asks it at the moment.
+fn mtu(recipe: &Recipe) -> Option<u32> {
+    let mut ear = if alarm::on_interrupt_thread() { try_lock_ear()? } else { lock_ear() };
+    ear.kernel().ok()?.mtu(recipe.link.get().as_bytes()).ok()?
 }
 
 /// Says when a fallback has not as many queues as were asked for.
