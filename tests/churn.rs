@@ -109,8 +109,8 @@ impl Control {
         thread::sleep(SETTLED);
         for port in self.orphans.clone() {
             self.app.send(&format!("stop {port}"));
-            // Failsafe may be unable to stop it right now.
-            if self.app.send(&format!("close {port}")) == "ok" {
+            // Failsafe may be unable to stop it right now; or it is closed, and a VF that vanished was not.
+            if self.app.send(&format!("close {port}")) == "ok" || !self.app.has_port(&port) {
                 self.orphans.remove(&port);
                 self.ports.remove(&port);
             }

@@ -18,6 +18,10 @@ source=$("$project/tests/dpdk-source.sh")
 [ -f "$source/examples/$1/Makefile" ] || fail "no example $1 in $source"
 # What is compiled is for the DPDK that is installed, and a tree may change.
 examples=$project/build/examples/$(pkg-config --modversion libdpdk)
+# One after another: they share a folder.
+mkdir -p "$examples"
+exec 9>"$examples/.lock"
+flock 9
 for part in common "$1"; do
 	mkdir -p "$examples/$part"
 	cp -r -u "$source/examples/$part/." "$examples/$part"

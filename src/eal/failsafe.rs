@@ -38,6 +38,7 @@
 // UNSAFETY: reads and writes structs of DPDK's.
 #![expect(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -248,7 +249,11 @@ impl Mends {
     /// released twice. [`Mends::settle`] has to follow, once the callback is through that lets it go.
     pub fn port_goes(&self, port: PortNumber, now: Instant) {
         self.forget_link(port);
-        // On the interrupt thread failsafe lets go of a VF; on any other somebody closes the failsafe port.
+        // On the interrupt thread failsafe lets go of a VF; elsewhere, or while we close it there, somebody closes the failsafe
+        // port, which releases the VF's once, and may be removing its device already: that is freed next.
+        if CLOSING.get() {
+            return;
+        }
         if alarm::on_interrupt_thread() {
             // Once more, as the application may have been starting the failsafe port when the device was taken away.
             self.device_removed(port);
@@ -389,6 +394,11 @@ impl Replaced {
     }
 }
 
+thread_local! {
+    /// This thread closes a failsafe port.
+    static CLOSING: Cell<bool> = const { Cell::new(false) };
+}
+
 static CLOSE: Replaced = Replaced::new();
 static LINK_UPDATE: Replaced = Replaced::new();
 
@@ -419,8 +429,11 @@ unsafe extern "C" fn close(device: *mut sys::netvsc_ethdev_head) -> c_int {
         let Some(own) = CLOSE.own() else { return -libc::ENODEV };
         // SAFETY: failsafe's function of that type.
         let own = unsafe { std::mem::transmute::<*mut c_void, Close>(own) };
+        CLOSING.set(alarm::on_interrupt_thread());
         // SAFETY: what this was called with.
-        unsafe { own(device) }
+        let returned = unsafe { own(device) };
+        CLOSING.set(false);
+        returned
     })
 }
 

@@ -173,6 +173,7 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
         vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
         vdev::add(&recipe.failsafe, devargs)?;
         let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
+        MANAGER.mends.made(&recipe.failsafe);
         if ethdev::find(&recipe.fallback).is_some() {
             break;
         }
@@ -197,10 +198,10 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
             // It is nothing that fewer would cure.
             vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
             vdev::add(&recipe.failsafe, devargs)?;
+            MANAGER.mends.made(&recipe.failsafe);
             break;
         }
     }
-    MANAGER.mends.made(&recipe.failsafe);
     Ok(())
 }
 
