@@ -15,7 +15,7 @@ without() {
 }
 
 parts=$*
-begin check 1440
+begin check 1800
 without guest || [ "$(uname --machine)" = x86_64 ] || parts="$parts guest"
 sets=check
 without guest || sets="$sets guest"
