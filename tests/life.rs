@@ -470,14 +470,18 @@ fn start_without_packet_sockets(poll: &str) -> (Stage, App) {
     (stage, app)
 }
 
+fn expect_frames_and_a_good_end(mut app: App) {
+    app.ok(&format!("start {FAILSAFE}"));
+    expect_frames("eth1");
+    assert!(app.cleanup().success());
+}
+
 #[test]
 fn an_application_ends_well_whose_fallback_was_made_late() {
     let (_stage, mut app) = start_without_packet_sockets("100");
     fs::remove_file(NO_PACKETS).unwrap();
     app.expect_port(FALLBACK);
-    app.ok(&format!("start {FAILSAFE}"));
-    expect_frames("eth1");
-    assert!(app.cleanup().success());
+    expect_frames_and_a_good_end(app);
 }
 
 #[test]
@@ -489,9 +493,7 @@ fn an_application_ends_well_whose_fallback_was_made_for_another_port_of_its_numb
     stage.netvsc_appears("eth1", MAC);
     app.expect_port(FALLBACK);
     app.expect_port(FAILSAFE);
-    app.ok(&format!("start {FAILSAFE}"));
-    expect_frames("eth1");
-    assert!(app.cleanup().success());
+    expect_frames_and_a_good_end(app);
 }
 
 #[test]
@@ -503,9 +505,7 @@ fn an_application_ends_well_whose_fallback_was_made_late_for_another_port_of_its
     app.expect_port(FAILSAFE);
     fs::remove_file(NO_PACKETS).unwrap();
     app.expect_port(FALLBACK);
-    app.ok(&format!("start {FAILSAFE}"));
-    expect_frames("eth1");
-    assert!(app.cleanup().success());
+    expect_frames_and_a_good_end(app);
 }
 
 #[test]

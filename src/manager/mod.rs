@@ -42,7 +42,7 @@ use log::{debug, error, info, warn};
 
 use crate::address::IfIndex;
 use crate::args::{self, Args, Fallback, Selector};
-use crate::eal::alarm::PARKING_PATIENCE;
+use crate::eal::alarm::{self, PARKING_PATIENCE};
 use crate::eal::failsafe::Mends;
 use crate::eal::log::NOTICE;
 use crate::eal::vdev::Scanning;
@@ -172,6 +172,11 @@ fn try_lock_ear() -> Option<MutexGuard<'static, Ear>> {
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
+}
+
+/// As the interrupt thread may, which does not wait, and any other, which does.
+fn lock_ear_from_here() -> Option<MutexGuard<'static, Ear>> {
+    if alarm::on_interrupt_thread() { try_lock_ear() } else { Some(lock_ear()) }
 }
 
 /// Makes the instance `name` from its arguments, with a port for each link that it takes.

@@ -9,7 +9,7 @@ use log::{debug, error, info, warn};
 use super::alarms::{KICK, PACE, kick, pace};
 use super::rescan::{self, Attend};
 use super::state::{self, Order, Recipe, Scope, Serial};
-use super::{MANAGER, board, lock, lock_ear, try_lock_ear};
+use super::{MANAGER, board, lock, lock_ear_from_here};
 use crate::address::PciAddr;
 use crate::args::Fallback;
 use crate::delivery::Hindrance;
@@ -169,13 +169,14 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
     MANAGER.mends.expect(&recipe.fallback, &recipe.failsafe);
     let mtu = mtu(recipe).unwrap_or_default();
     let mut queues = recipe.options.queues;
+    let mut fewer_may_do = recipe.options.fallback == Fallback::AfPacket;
     loop {
         vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
         vdev::add(&recipe.failsafe, devargs)?;
         let port = ethdev::find(&recipe.failsafe).ok_or(Errno(libc::ENODEV))?;
         MANAGER.mends.made(&recipe.failsafe);
         if ethdev::find(&recipe.fallback).is_some() {
-            break;
+            return Ok(());
         }
         // With a fallback that never came up failsafe may set its alarm for port 0, whosever that is (`fs_dev_remove`).
         if rescan::is_link_gone(id) {
@@ -183,26 +184,19 @@ fn try_make(id: PortId, recipe: &Recipe) -> Result<(), Errno> {
             ethdev::stop_and_close(port)?;
             return Err(Errno(libc::ENODEV));
         }
-        let again = recipe.options.fallback == Fallback::AfPacket && queues > 1 && !ethdev::all_taken();
-        if !again {
-            break;
+        if !fewer_may_do || queues == 1 || ethdev::all_taken() {
+            return Ok(());
         }
         // Failsafe has the address and the limits of its fallback only when that is there as it is made.
         ethdev::stop_and_close(port)?;
         remove_shell(recipe);
         remove_failed_fallback(recipe);
-        if queues < recipe.options.queues || has_room_for_one_queue(recipe, mtu) {
+        fewer_may_do = queues < recipe.options.queues || has_room_for_one_queue(recipe, mtu);
+        if fewer_may_do {
             queues /= 2;
             debug!("{}: making it with {queues} queues", recipe.label);
-        } else {
-            // It is nothing that fewer would cure.
-            vdev::fill_in(&recipe.fallback, fallback_devargs(recipe, queues, mtu).as_deref());
-            vdev::add(&recipe.failsafe, devargs)?;
-            MANAGER.mends.made(&recipe.failsafe);
-            break;
         }
     }
-    Ok(())
 }
 
 /// Removes what a failsafe port that was closed has left on the bus.
@@ -235,8 +229,7 @@ fn has_room_for_one_queue(recipe: &Recipe, mtu: u32) -> bool {
 
 /// The MTU of a port's link, if the kernel tells, and nobody asks it at the moment.
 fn mtu(recipe: &Recipe) -> Option<u32> {
-    let mut ear = if alarm::on_interrupt_thread() { try_lock_ear()? } else { lock_ear() };
-    ear.kernel().ok()?.mtu(recipe.link.get().as_bytes()).ok()?
+    lock_ear_from_here()?.kernel().ok()?.mtu(recipe.link.get().as_bytes()).ok()?
 }
 
 /// Says when a fallback has not as many queues as were asked for.

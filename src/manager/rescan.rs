@@ -21,8 +21,8 @@ use super::facts::{Answers, Questions};
 use super::kernel::Ear;
 use super::ports::execute;
 use super::state::{Scope, Serial, State, Step};
-use super::{MANAGER, board, lock, lock_ear, try_lock, try_lock_ear};
-use crate::eal::alarm::{self, OnInterruptThread};
+use super::{MANAGER, board, lock, lock_ear, lock_ear_from_here, try_lock, try_lock_ear};
+use crate::eal::alarm::OnInterruptThread;
 use crate::eal::ethdev;
 use crate::host::Sysfs;
 use crate::link::{Parent, Unreadable};
@@ -132,8 +132,7 @@ pub(super) fn go_on(scope: Scope, attend: Attend) -> bool {
 
 /// Tells whether a port's link is known to be gone by now.
 pub(super) fn is_link_gone(id: PortId) -> bool {
-    let ear = if alarm::on_interrupt_thread() { try_lock_ear() } else { Some(lock_ear()) };
-    let heard = ear.is_some_and(|mut ear| ear.hear(|| Some(lock()), HEAR_ROUNDS, true).is_ok());
+    let heard = lock_ear_from_here().is_some_and(|mut ear| ear.hear(|| Some(lock()), HEAR_ROUNDS, true).is_ok());
     heard && lock().is_link_gone(id)
 }
 

@@ -11,7 +11,7 @@ use log::error;
 
 use super::alarms::{KICK, TICK, kick, tick};
 use super::rescan::link_event;
-use super::{MANAGER, lock, lock_ear, try_lock, try_lock_ear};
+use super::{MANAGER, lock, lock_ear_from_here, try_lock, try_lock_ear};
 use crate::address::PciAddr;
 use crate::eal::ethdev::{self, Callback, Event, PortNumber};
 use crate::eal::interrupt::Source;
@@ -229,7 +229,7 @@ pub(super) fn watch() {
 /// Tells whether there is nothing to watch, and ends listening then; else which socket to watch. `None` on the interrupt
 /// thread when another has the ear.
 fn what_to_watch() -> Option<(bool, Option<io::Result<OwnedFd>>, u64)> {
-    let mut ear = if alarm::on_interrupt_thread() { try_lock_ear()? } else { lock_ear() };
+    let mut ear = lock_ear_from_here()?;
     let mut state = lock();
     let idle = state.is_idle();
     if idle {
