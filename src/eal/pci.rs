@@ -27,10 +27,10 @@ thread_local! {
 }
 
 /// The time during which ports that appear on this thread are ours.
-pub(super) struct Attaching;
+struct Attaching;
 
 impl Attaching {
-    pub(super) fn begin(owner: Owner) -> Self {
+    fn begin(owner: Owner) -> Self {
         ATTACHING.set(Some(owner));
         Self
     }

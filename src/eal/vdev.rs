@@ -10,9 +10,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::ethdev::{self, Owner, PortNumber};
 use super::turn::{self, Turn};
-use super::{Errno, guard, ops, pci, sys};
+use super::{Errno, guard, ops, sys};
 
 const BUS: &CStr = c"vdev";
 
@@ -29,21 +28,6 @@ pub fn add(name: &CStr, arguments: &CStr) -> Result<(), Errno> {
     // SAFETY: three NUL-terminated strings that live during the call; EAL copies them.
     let returned = unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), name.as_ptr(), arguments.as_ptr()) };
     Errno::check(returned).map(|_| ())
-}
-
-/// As [`add`], for a device that a failsafe waits for. Its port is ours till then, if [`pci::port_appeared`] is called:
-/// failsafe takes a port as it appears, but not one that it has so and finds later.
-///
-/// # Errors
-/// As [`add`].
-pub fn add_for_failsafe(name: &CStr, arguments: &CStr) -> Result<PortNumber, Errno> {
-    let owner = Owner::ours()?;
-    let owned = pci::Attaching::begin(owner);
-    add(name, arguments)?;
-    drop(owned);
-    let port = ethdev::find(name).ok_or(Errno(libc::ENODEV))?;
-    owner.release(port)?;
-    Ok(port)
 }
 
 /// Removes the virtual device `name` (`rte_eal_hotplug_remove`).
