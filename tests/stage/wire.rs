@@ -72,12 +72,10 @@ impl Wire {
         // SAFETY: just opened, and nobody else's.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         // The usual 200 KiB hold 280 small frames, fewer than an application sends at once after it had to wait for a CPU.
-        let room: libc::c_int = 4 << 20;
-        let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
-        let size = size_of::<libc::c_int>() as u32;
-        // SAFETY: a number and its size.
-        let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const room).cast(), size) };
-        assert_eq!(set, 0, "room for frames on {name}: {}", io::Error::last_os_error());
+        set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 4 << 20);
+        // After a carrier has come, a queueing discipline drops all frames and says that they were sent, until the
+        // kernel's linkwatch has its turn: more than 20 s where others make and delete links without a pause.
+        set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1);
         // SAFETY: all zeroes is a valid address.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -104,11 +102,7 @@ impl Wire {
         frame.resize(64, 0);
         match &self.end {
             End::Guest(tap, _) => tap.send(&frame),
-            End::Netdevice(socket) => {
-                // SAFETY: a buffer and its size.
-                let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-                sent == 64
-            }
+            End::Netdevice(socket) => send(socket, &frame),
         }
     }
 
@@ -142,6 +136,20 @@ impl Wire {
         frame.truncate(usize::try_from(length).ok()?);
         Some(frame)
     }
+}
+
+fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
+    let size = size_of_val(&value) as u32;
+    // SAFETY: a number and its size.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };
+    assert_eq!(set, 0, "option {option} of a packet socket: {}", io::Error::last_os_error());
+}
+
+/// Sends a frame, unless the wire is gone. It is lost, as on any wire, while the other end is down.
+fn send(socket: &OwnedFd, frame: &[u8]) -> bool {
+    // SAFETY: a buffer and its size.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+    sent == frame.len() as isize || io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// How many frames the kernel has dropped since the last call, as this packet socket's ring was full. Others have none.
@@ -256,10 +264,7 @@ pub fn exchange_flows(name: &str, mac: &str, flows: u16, each: u32, size: usize)
                 std::thread::sleep(Duration::from_micros(200));
             }
             sent_before += 1;
-            let frame = frame(flow, number);
-            // SAFETY: a buffer and its size.
-            let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-            assert_eq!(sent, frame.len() as isize, "send on {name}: {}", io::Error::last_os_error());
+            assert!(send(socket, &frame(flow, number)), "send on {name}: {}", io::Error::last_os_error());
         }
     }
     let deadline = Instant::now() + super::PATIENCE;
