@@ -55,9 +55,14 @@ guest: with-tests ## The default configuration, and pairs as on Hyper-V and on K
 		--ignored --test-threads=2
 
 .PHONY: soak
-soak: with-tests ## Have instances, links and VFs come and go at random for an hour, takes MINUTES and SEED; then mutants (root)
+soak: with-tests ## Have instances, links and VFs come and go at random for an hour, takes MINUTES and SEED; then fuzz and mutants (root)
 	$(ENDS_WITH_MAKE) tests/soak.sh $(MINUTES)
+	$(MAKE) --no-print-directory fuzz MINUTES=10
 	$(MAKE) --no-print-directory mutants
+
+.PHONY: fuzz
+fuzz: packages ## Make up what the driver reads from outside, ten minutes for each of four targets; takes MINUTES, TARGET
+	$(ENDS_WITH_MAKE) tests/fuzz.sh $(or $(MINUTES),10) $(TARGET)
 
 .PHONY: mutants
 mutants: packages ## Change the rooms that decide, one line at a time, and see whether the unit tests notice; takes hours

@@ -32,3 +32,7 @@ mod manager;
 pub mod pairing;
 pub mod port;
 pub mod report;
+
+/// For `fuzz/`.
+#[cfg(fuzzing)]
+pub use manager::follow;

@@ -122,7 +122,7 @@ pub struct Link {
 
 impl Link {
     /// An Ethernet link that is up, with nothing else to it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn plain(index: IfIndex, name: IfName, mac: MacAddr, parent: Parent) -> Self {
         Self {
             index,

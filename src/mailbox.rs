@@ -65,15 +65,16 @@ impl Mailbox {
     }
 
     /// Reads all that is there, as failsafe does.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn read(&self) -> String {
         let mut text = [0; 128];
         let length = nix::unistd::read(&self.read, &mut text).unwrap_or_default();
-        String::from_utf8_lossy(&text[..length]).into_owned()
+        String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned()
     }
 
     /// Puts back what was read.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::unwrap_used, reason = "of tests")]
     pub(crate) fn write(&self, text: &str) {
         nix::unistd::write(&self.write, text.as_bytes()).unwrap();
     }

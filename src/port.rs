@@ -424,13 +424,13 @@ impl Port {
     }
 
     /// Reads the mailbox as failsafe does.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn read_mailbox(&self) -> String {
         self.mailbox.read()
     }
 
     /// Tells what lies in the mailbox, and leaves it there.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn peek_mailbox(&self) -> String {
         if self.mailbox.is_empty() {
             return String::new();

@@ -25,6 +25,7 @@ install $sets
 step "the driver, and what the tests need" make --no-print-directory build-with-tests
 step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --locked --all-targets --features plugin,faults -- -D warnings
+step "format of the fuzz targets" cargo fmt --check --manifest-path fuzz/Cargo.toml
 step "format and lints of the demonstration" sh -euc '
 	cargo fmt --check --manifest-path examples/demo/Cargo.toml
 	cargo clippy --quiet --locked --manifest-path examples/demo/Cargo.toml -- -D warnings'

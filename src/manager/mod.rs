@@ -24,8 +24,12 @@ mod facts;
 mod instance;
 mod kernel;
 mod links;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
+#[allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "of tests")]
 mod model;
+#[cfg(fuzzing)]
+pub use model::follow;
 mod ports;
 mod rescan;
 mod small_map;

@@ -27,10 +27,11 @@ use crate::pairing::{self, Miss, Pair, Side};
 use crate::port::{self, Options, Phase, Port, PortId};
 use crate::report::Report;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[path = "model/view.rs"]
+#[allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "of tests")]
 mod view;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) use view::PortView;
 
 /// Which of the ports that had an id one after another is meant: an answer about one is none about the next.

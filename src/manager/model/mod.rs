@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 
 use driver::Model;
 use moves::Chooser;
+use random::Random;
 
 /// Moves of a history.
 const HISTORY: usize = 200;
@@ -43,13 +44,15 @@ fn replay(script: &[String]) -> Option<(usize, String)> {
     None
 }
 
-/// Makes the history of a seed. Returns it up to where it broke, if it did. `counts` has what happened.
-fn history(seed: u64, counts: &mut BTreeMap<String, u64>) -> Option<Vec<String>> {
-    let mut chooser = Chooser::new(seed);
+/// Makes the history that follows from numbers. Returns it up to where it broke, if it did. `counts` has what happened.
+fn history(random: Random, counts: &mut BTreeMap<String, u64>) -> Option<Vec<String>> {
+    let mut chooser = Chooser::new(random);
     let model = Model::new();
     let mut script = Vec::new();
-    for position in 0..HISTORY {
-        let text = if position + 1 == HISTORY { "rest".to_owned() } else { chooser.next(&model) };
+    let mut over = false;
+    while !over {
+        over = script.len() + 1 == HISTORY || chooser.is_over();
+        let text = if over { "rest".to_owned() } else { chooser.next(&model) };
         moves::play(&model, &text).unwrap_or_else(|| panic!("no such move: {text}"));
         model.calm.set(model.calm.get() && !moves::is_adverse(&text));
         script.push(text);
@@ -74,7 +77,7 @@ const HELD: u64 = 8;
 
 /// Writes the history of a seed, of moves that can be made on a stage, if it is worth it.
 fn write(folder: &str, seed: u64) -> bool {
-    let (mut chooser, model) = (Chooser::new(seed), Model::new());
+    let (mut chooser, model) = (Chooser::new(Random::Seed(seed)), Model::new());
     let mut script = Vec::new();
     for position in 1..=SHORT {
         let text = if position % ACT == 0 { "rest".to_owned() } else { chooser.next_on_stage(&model) };
@@ -128,6 +131,14 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
+/// Makes the history that bytes choose, which is to break nothing.
+pub fn follow(bytes: &[u8]) {
+    log::set_max_level(log::LevelFilter::Off);
+    if let Some(script) = history(Random::Chosen(bytes.iter().copied().collect()), &mut BTreeMap::new()) {
+        tell(&shrink(script), "a history that bytes chose");
+    }
+}
+
 /// Plays a script that is to break nothing.
 fn play(text: &str, origin: &str) {
     log::set_max_level(log::LevelFilter::Off);
@@ -146,6 +157,13 @@ fn what_was_found_after_many_millions_of_moves_stays_mended() {
 }
 
 #[test]
+fn what_the_fuzzer_has_chosen_breaks_nothing() {
+    let files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/model")).unwrap().collect();
+    assert!(!files.is_empty());
+    files.into_iter().for_each(|file| follow(&std::fs::read(file.unwrap().path()).unwrap()));
+}
+
+#[test]
 fn random_histories_break_nothing() {
     if let Ok(file) = std::env::var("MODEL_SCRIPT") {
         return play(&std::fs::read_to_string(file).unwrap(), "as the script says");
@@ -161,7 +179,7 @@ fn random_histories_break_nothing() {
     let (first, count) = (first.unwrap_or_default(), steps.div_ceil(HISTORY as u64));
     let mut counts = BTreeMap::new();
     for seed in first..first + count {
-        if let Some(script) = history(seed, &mut counts) {
+        if let Some(script) = history(Random::Seed(seed), &mut counts) {
             let steps = (seed - first) * HISTORY as u64 + script.len() as u64;
             tell(&shrink(script), &format!("MODEL_SEED={seed}, after {steps} steps in all"));
         }

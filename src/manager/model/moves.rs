@@ -352,8 +352,7 @@ pub(super) struct Chooser {
 }
 
 impl Chooser {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+    pub(super) fn new(mut random: Random) -> Self {
         let calm = random.below(2) == 0;
         // Mostly there is something to watch.
         let mut plan = Vec::new();
@@ -363,6 +362,11 @@ impl Chooser {
             plan.extend((0..=random.below(2)).map(|number| format!("netvsc eth{number} appears {}", MACS[number])));
         }
         Self { random, calm, plan }
+    }
+
+    /// Tells whether there is nothing to choose by any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.random.is_over()
     }
 
     pub(super) fn next(&mut self, model: &Shared) -> String {
